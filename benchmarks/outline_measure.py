@@ -24,7 +24,7 @@ from edge.silhouettes.rerank import silhouettes_for
 from edge.silhouettes.silhouette import overlaps, silhouette_of
 from edge.telemetry.timing import Timings
 from edge.types import Box, Hit, Image, Silhouette
-from quantize.fit_silhouettes import OFF, Similarities, fit_rule, similarities
+from quantize.bundle.fit_silhouettes import OFF, Similarities, fit_rule, similarities
 from quantize.network_spec import model_entry, read_spec
 from trainer.data.crops import predict
 from trainer.metrics import bootstrap

@@ -115,6 +115,17 @@ def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
     fsync_tree(target)
 
 
+def replace_file(complete: Path, final: Path) -> None:
+    """Flush a file and rename it into place. A crash leaves either the old file or the new one.
+
+    Raises:
+        OSError: it cannot be flushed or renamed.
+    """
+    fsync_file(complete)
+    complete.replace(final)
+    fsync_folder(final.parent)
+
+
 def replace_folder(complete: Path, final: Path) -> None:
     """Rename a flushed folder into place. A crash leaves the old folder, the new one or, for a moment, neither.
 

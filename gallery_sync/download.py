@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge.durable import file_mismatch, fsync_file, fsync_folder
+from edge.durable import file_mismatch, replace_file
 from edge.errors import SyncError
 from gallery_sync.documents import ObjectRef, object_path
 from gallery_sync.fresh_files import open_part, part_size, remove
@@ -111,9 +111,7 @@ class Fetcher:
                 return final
             remove(final)
             self._with_retries(name, lambda: self._download(ref, part, name))
-            fsync_file(part)
-            part.replace(final)
-            fsync_folder(self._folder)
+            replace_file(part, final)
         except OSError as error:  # the transport maps its own errors; this one is of the disk
             raise StorageError(f"{name}: cannot store {ref.size} bytes: {error.strerror or error}") from error
         return final

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge.bundle.bundle import MANIFEST_NAME, check_compatible, read_bundle
-from edge.durable import file_mismatch, fsync_file, fsync_folder, make_folder, write_durably
+from edge.durable import file_mismatch, make_folder, replace_file, write_durably
 from edge.errors import SyncError
 from edge.gallery.generation import Gallery, read_gallery
 from gallery_sync.documents import (
@@ -179,9 +179,7 @@ def _store_file(repo: Path, source: Path, ref: ObjectRef) -> None:
     shutil.copyfile(source, partial)
     if wrong := file_mismatch(partial, ref.size, ref.sha256):
         raise SyncError(f"{source} changed during publishing: {wrong}")
-    fsync_file(partial)
-    partial.replace(path)
-    fsync_folder(path.parent)
+    replace_file(partial, path)
 
 
 def _store_bytes(repo: Path, data: bytes) -> ObjectRef:

@@ -35,12 +35,12 @@ from learn.page import headline, render_page
 from learn.photos import PhotoSet, hold_out, read_photos, write_index
 from learn.plan import Photos, Plan, advice, make_plan, many
 from quantize.build_network import Policy
+from quantize.bundle.pack import PackOptions
 from quantize.command import PackSources, pack_bundle, saturates
 from quantize.dataset import Splits, read_data
 from quantize.detector_specs import find_spec
 from quantize.network_spec import Spec
 from quantize.open_set.fit_rules import NAMED_GATE
-from quantize.pack import PackOptions
 from trainer.catalogue.embed_gallery import embed_gallery
 from trainer.catalogue.items import item_id_of
 from trainer.disk_errors import report_disk_errors

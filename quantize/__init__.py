@@ -2,5 +2,5 @@
 
 Owns FP32 export, calibration, the INT8 graph, the gates that compare INT8 with FP32, open-set thresholds and packing.
 Never trains, and never runs on a device. Reaches trainer through one import, in `quantize.export`.
-Read `quantize.pack` first: it lists the steps from networks to a bundle folder.
+Read `quantize.bundle.pack` first: it lists the steps from networks to a bundle folder.
 """

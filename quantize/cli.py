@@ -124,9 +124,9 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _pack(arguments: argparse.Namespace) -> int:
     from quantize.build_network import Policy
+    from quantize.bundle.pack import PackOptions
     from quantize.command import PackSources, forms_for, pack_bundle, saturates
     from quantize.detector_specs import find_spec
-    from quantize.pack import PackOptions
 
     policy = Policy(
         precision=arguments.precision,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from edge.file_names import file_name
 from edge.manifest import Manifest, Target
 from quantize.build_network import Network, Policy, build_network
+from quantize.bundle.pack import PackOptions, pack
 from quantize.forms.form_of import FOR_TENSORRT
 from quantize.forms.ort_u8 import lacks_dot_product
 from quantize.forms.write_forms import Progress
 from quantize.latency import cpu_info
 from quantize.network_spec import Spec
-from quantize.pack import PackOptions, pack
 from quantize.pictures import Picture, of_splits
 
 if TYPE_CHECKING:

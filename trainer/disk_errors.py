@@ -1,7 +1,8 @@
-"""Turn the disk errors of a training run into TrainError."""
+"""Turn disk errors into TrainError."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from edge.errors import TrainError
 
 @contextmanager
 def report_disk_errors(what: str, kept: str = "") -> Iterator[None]:
-    """Raise TrainError for any OSError of the block.
+    """Raise TrainError for any OSError of the block, or SQLite's form of one.
 
     Args:
         what: the step that failed, as the start of the message.
@@ -21,5 +22,5 @@ def report_disk_errors(what: str, kept: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        raise TrainError(f"{what}: {error.strerror or error}{kept}") from error
+    except (OSError, sqlite3.OperationalError) as error:
+        raise TrainError(f"{what}: {getattr(error, 'strerror', None) or error}{kept}") from error

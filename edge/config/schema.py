@@ -48,7 +48,8 @@ Point = tuple[Share, Share]  # x, y
 
 
 class _Tree(BaseModel):
-    # its validator is built once, inside that of the tree that holds it; on its own when it is used alone
+    # defer_build: its validator is built once, inside that of the tree that holds it; on its own when it is used alone.
+    # So the defaults below are made by model_construct(), which needs no validator and checks nothing
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 

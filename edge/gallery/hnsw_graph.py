@@ -9,7 +9,9 @@ Rules this module keeps:
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import hnswlib
 import numpy as np
 
-from edge.durable import fsync_file, sha256_of, write_durably
+from edge.durable import replace_file, sha256_of, write_durably
 from edge.gallery.row_blocks import RowBlocks, Rows
 from edge.types import FloatArray
 
@@ -74,13 +76,18 @@ class HnswGraph:
         Raises:
             OSError: it cannot be written.
         """
-        _sidecar(path).unlink(missing_ok=True)
+        partial = path.with_name(path.name + ".partial")
         try:
-            self._graph.save_index(str(path))
+            self._graph.save_index(str(partial))
+            if partial.stat().st_size != self._graph.index_file_size():  # a full disk is no error of hnswlib
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            digest = sha256_of(partial)
+            replace_file(partial, path)
         except RuntimeError as error:
             raise OSError(0, str(error)) from error
-        fsync_file(path)
-        write_durably(_sidecar(path), f"{names}\n{sha256_of(path)}\n".encode())
+        finally:
+            partial.unlink(missing_ok=True)  # a useless part must not keep a full disk full
+        write_durably(_sidecar(path), f"{names}\n{digest}\n".encode())
 
 
 def open_graph(path: Path, names: str, count: int, dim: int) -> HnswGraph | None:
@@ -101,6 +108,8 @@ def open_graph(path: Path, names: str, count: int, dim: int) -> HnswGraph | None
     command = [sys.executable, "-m", "edge.gallery.hnsw_graph", str(path), str(count), str(dim)]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         if subprocess.run(command, capture_output=True, timeout=_OPEN_LIMIT_S, check=False).returncode == 0:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # the cache drops what was not used for longest
             return HnswGraph(_load(path, count, dim), count)
     return None
 

@@ -1,10 +1,10 @@
-"""Keep the inverted lists of large categories in files, so that a start need not build them again.
+"""Keep the lists or graphs of large categories in files, so that a start need not build them again.
 
 Rules this module keeps:
 1. A file is a copy of what can be computed, never an authority: one that is missing, damaged or of other rows is
    ignored, counted, and written again. The vectors themselves come from the store.
-2. A file is plain arrays behind a header and a SHA-256: nothing in it is run, and its sizes are checked before they are
-   used.
+2. A file of lists is plain arrays behind a header and a SHA-256: nothing in it is run, and its sizes are checked before
+   they are used. For a graph see edge.gallery.hnsw_graph.
 3. The folder is bounded: the files that were used longest ago go first.
 """
 
@@ -15,30 +15,31 @@ import hashlib
 import logging
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from edge.durable import make_folder, oldest_first, set_aside, write_durably
-from edge.gallery.inverted_lists import LEVELS, Clustering
+from edge.gallery.inverted_lists import LEVELS, MAX_LISTS, Clustering
 from edge.telemetry.counters import Counters
 from edge.types import Counts
 
 log = logging.getLogger(__name__)
 
 CACHE_NAME = "gallery_lists"  # of its folder in the cache of a device
-_SUFFIX = ".lists"
+_SUFFIX, _GRAPH_SUFFIX = ".lists", ".hnsw"
 _MAGIC = b"finesight lists 1\n"  # the number changes with the format and with how lists are made
 _HEADER = struct.Struct(f"<32sIII{LEVELS}I{LEVELS}f")  # SHA-256 of the key; rows, dim, lists; reads, enough
 _DIGEST_BYTES = 32
 _MAX_BYTES = 64 << 20  # of all files
-_MAX_GRAPH_BYTES = 2 << 30  # of all HNSW graphs, beside the one that is being written
+_MAX_GRAPH_BYTES = 2 << 30  # of all HNSW graphs; the newest stays, however large
 
 
 @dataclass(slots=True)
 class IndexCache:
-    """A folder of clusterings, by a key that names the rows."""
+    """A folder of clusterings and graphs, by a key that names the rows."""
 
     folder: Path
     counts: Counts = field(default_factory=Counters)  # `gallery_cache` by result
@@ -53,7 +54,7 @@ class IndexCache:
             dim: their length.
         """
         path = self._path(key)
-        size = _size(rows, dim, rows)  # there are no more lists than rows
+        size = _size(rows, dim, MAX_LISTS)
         try:
             with path.open("rb") as file:
                 data = file.read(size + 1)
@@ -73,36 +74,45 @@ class IndexCache:
         return clustering
 
     def graph_path(self, key: str) -> Path:
-        """Return where the HNSW graph of the rows with this key belongs; makes the folder and room in it.
-
-        Raises:
-            OSError: it cannot be made.
-        """
-        make_folder(self.folder)
-        self._trim("*.hnsw", _MAX_GRAPH_BYTES)
-        return self.folder / f"{_hash(key).hex()[:32]}.hnsw"
+        """Return where the HNSW graph of the rows with this key belongs."""
+        return self._path(key, _GRAPH_SUFFIX)
 
     def write(self, key: str, clustering: Clustering) -> None:
         """Write a clustering. A failure is counted and logged: the next start builds the lists again."""
+        data = _encode(key, clustering)
+        self._write(self._path(key), lambda path: write_durably(path, data), self.max_bytes)
+
+    def write_graph(self, key: str, save: Callable[[Path, str], None]) -> None:
+        """Write an HNSW graph, as `write`.
+
+        Args:
+            key: names its rows.
+            save: writes it to a path, with the key beside it.
+        """
+        self._write(self.graph_path(key), lambda path: save(path, key), _MAX_GRAPH_BYTES)
+
+    def _write(self, path: Path, save: Callable[[Path], None], max_bytes: int) -> None:
         try:
             make_folder(self.folder)
-            set_aside(self._path(key))
-            write_durably(self._path(key), _encode(key, clustering))
-            self._trim(f"*{_SUFFIX}", self.max_bytes)
+            set_aside(path)
+            save(path)
+            self._trim(path.suffix, max_bytes)
         except OSError as error:
             self.counts.add("gallery_cache", result="not_written")
-            log.warning("%s: cannot keep the lists of a gallery: %s", self.folder, error.strerror)
+            log.warning("%s: cannot keep the index of a gallery: %s", self.folder, error.strerror)
 
-    def _trim(self, pattern: str, max_bytes: int) -> None:
-        files = oldest_first(self.folder, pattern)
+    def _trim(self, suffix: str, max_bytes: int) -> None:
+        """Remove the files that were used longest ago, each with what lies beside it, down to a size or one file."""
+        files = oldest_first(self.folder, f"*{suffix}")
         excess = sum(size for _, size in files) - max_bytes
         for path, size in files[:-1]:
             if excess > 0:
-                path.unlink(missing_ok=True)
+                for one in self.folder.glob(f"{path.name}*"):
+                    one.unlink(missing_ok=True)
                 excess -= size
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{_hash(key).hex()[:32]}{_SUFFIX}"
+    def _path(self, key: str, suffix: str = _SUFFIX) -> Path:
+        return self.folder / f"{_hash(key).hex()[:32]}{suffix}"
 
     def _ignore(self, path: Path, why: str) -> None:
         self.counts.add("gallery_cache", result="damaged")

@@ -84,9 +84,9 @@ class Part:
         return found if len(found) == wanted else self._distinct(query, wanted, None)
 
     def _best_items(self, cosines: FloatArray, wanted: int) -> list[tuple[int, float]]:
-        """Return the nearest items by the cosine of every place, best first."""
-        best = np.full(len(self.item_ids) + 1, -np.inf, np.float32)  # the last is of places without a live row
-        np.maximum.at(best, self.row_item, cosines)
+        """Return the nearest items by the cosine of every row, best first."""
+        best = np.full(len(self.item_ids) + 1, -np.inf, np.float32)  # the last is of deleted rows
+        np.maximum.at(best, self.row_item[: len(cosines)], cosines)
         order = np.argsort(-best[:-1], kind="stable")[:wanted]
         return list(zip(order.tolist(), best[order].tolist(), strict=True))
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.gallery.row_blocks import SIZE, RowBlocks, Rows
 from edge.types import FloatArray
 
-_MAX_LISTS = 2048  # a search reads fewer rows with more, but to make them each row is compared with each centre
+MAX_LISTS = 2048  # a search reads fewer rows with more, but to make them each row is compared with each centre
 _SAMPLE = 40  # rows of the sample for each list
 _ROUNDS = 6  # of k-means
 _QUERIES = 128  # of each kind, to measure
@@ -102,7 +102,7 @@ def cluster_rows(rows: RowBlocks, row_item: NDArray[np.int32]) -> Clustering:
     """
     live = np.flatnonzero(row_item >= 0)
     rng = np.random.default_rng(_SEED)
-    count = min(_MAX_LISTS, max(1, round(2 * len(live) ** 0.5)))
+    count = min(MAX_LISTS, max(1, round(2 * len(live) ** 0.5)))
     sample = rng.choice(live, min(len(live), _SAMPLE * count), replace=False)
     centres = _k_means(_unit(rows.vectors(sample)), count, rng)
     probes = _Probes(rows, row_item, rng)

@@ -138,11 +138,11 @@ class _Loader:
             if rule is not None and rule.counts and (by_item := read_silhouettes(gallery.path(category))):
                 loaded.silhouettes[category] = silhouettes_for(rule, by_item)
         if self._together and (small or large):
-            loaded.spaces[model.space_id] = build_space_index(small, large)
+            loaded.spaces[model.space_id] = build_space_index(small, large, self._kind)
 
     def _large(self, model: EmbedderModel, gallery: Gallery, category: str, space_id: str) -> Index:
         """Return the index of a large category: the previous one, that one changed, or a new one."""
-        sha256, rows = gallery.categories[category].sha256, f"{space_id} {model.gathering:g}"
+        sha256, rows = gallery.categories[category].sha256, f"{space_id} {model.gathering}"
         old = self._previous.sources.get(category)
         if old is not None and (old.sha256, old.rows) == (sha256, rows):
             self.loaded.sources[category] = old

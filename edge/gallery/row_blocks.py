@@ -43,7 +43,7 @@ class RowBlocks:
     blocks: NDArray[np.int8]  # (blocks, dim, SIZE); unused places are zero
     weights: FloatArray  # (blocks, 1, SIZE), 1 / length of the int8 row; 0: unused or deleted
     biases: FloatArray  # (blocks, 1, SIZE), what takes QUERY_ZERO out of a product
-    floats: FloatArray | None = None  # (places, dim), the vectors again if there are few
+    floats: FloatArray | None = None  # (n, dim), the vectors again if there are few
 
     @classmethod
     def of(cls, vectors_i8: NDArray[np.int8], order: Rows | None = None) -> RowBlocks:
@@ -60,7 +60,7 @@ class RowBlocks:
             made.put(start, vectors_i8[part] if order is None else vectors_i8[order[part]])
         if len(made.blocks) > _FEW_BLOCKS:
             return made
-        return replace(made, floats=made.blocks.transpose(0, 2, 1).reshape(-1, dim).astype(np.float32))
+        return replace(made, floats=(vectors_i8 if order is None else vectors_i8[order]).astype(np.float32))
 
     @classmethod
     def empty(cls, count: int, dim: int) -> RowBlocks:
@@ -133,8 +133,8 @@ class RowBlocks:
             yield first * SIZE, np.ascontiguousarray(part.transpose(0, 2, 1)).reshape(-1, self.dim)
 
     def cosines(self, query: FloatArray) -> FloatArray | None:
-        """Return the cosine of a query, (dim,) of unit length, and each place, (places,); None if there are many."""
-        return None if self.floats is None else (self.floats @ query) * self.weights.reshape(-1)
+        """Return the cosine of a query, (dim,) of unit length, and each row, (n,); None if there are many."""
+        return None if self.floats is None else (self.floats @ query) * self.weights.reshape(-1)[: len(self.floats)]
 
     def nearest(self, query: FloatArray, count: int, which: NDArray[np.int64] | None = None) -> tuple[Rows, FloatArray]:
         """Return the rows nearest to a query and their cosines, best first; places without a row may come last.

@@ -1,8 +1,8 @@
 """Search the nearest items of one category: every row of a small one, the nearest inverted lists of a large one.
 
 Rules this module keeps:
-1. A score is always the float32 cosine of the query and the nearest stored vector of an item, whatever proposed it.
-   So a threshold means the same with any number of rows.
+1. A score is always the float32 cosine of the query and a stored vector of the item: the nearest of those that were
+   proposed, whatever proposed them. So a threshold means the same with any number of rows.
 2. An index answers from the moment it is made. Lists are built beside it and take over between two searches.
 3. An index that changes is a new one. It shares the vectors with the old one, which stays as it was.
 """
@@ -10,7 +10,6 @@ Rules this module keeps:
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,11 +26,11 @@ from edge.gallery.store import CategoryItems
 from edge.gallery.texts import Texts
 from edge.types import FloatArray, Hit
 
-log = logging.getLogger(__name__)
-
 IndexKind = Literal["auto", "exact", "hnsw"]
 
-LISTS_FROM = 16_384  # rows; with fewer, reading all is as fast, and faster for unlike queries: results/search.json
+# Rows. With 5,000, lists save up to 0.1 ms for queries that resemble an item, and cost 0.45 ms for others
+# (benchmarks/results/search.json).
+LISTS_FROM = 16_384
 _MAX_CHANGED = 0.1  # of the rows: with more, the lists are built again
 _MIN_CHANGED = 2048  # rows
 
@@ -79,12 +78,12 @@ class Index:
 
     @property
     def needs_lists(self) -> bool:
-        """Whether lists (or a graph) are wanted: it is large and has none, or much changed since they were built."""
-        main, *added = self._parts
-        if self._kind == "exact":
+        """Whether lists (or a graph) are wanted: it is large, and has none or much changed since they were built."""
+        main, *added = parts = self._parts
+        if self._kind == "exact" or sum(len(part.live) for part in parts) < LISTS_FROM:
             return False
         if main.lists is None and main.graph is None:
-            return sum(len(part.live) for part in self._parts) >= LISTS_FROM
+            return True
         changed = main.rows.places - len(main.live) + sum(part.rows.places for part in added)
         return changed > max(_MIN_CHANGED, _MAX_CHANGED * main.rows.places)
 
@@ -155,18 +154,12 @@ def _graph(part: Part, cache: IndexCache | None, key: str) -> Graph:
     count = len(part.live)
     if cache is None or not key:
         return HnswGraph.of(part.rows, count)
-    try:
-        path = cache.graph_path(key)
-        if (opened := open_graph(path, key, count, part.rows.dim)) is not None:
-            cache.counts.add("gallery_cache", result="hit")
-            return opened
-        cache.counts.add("gallery_cache", result="miss")
-        graph = HnswGraph.of(part.rows, count)
-        graph.save(path, key)
-    except OSError as error:
-        cache.counts.add("gallery_cache", result="not_written")
-        log.warning("%s: cannot keep the graph of a gallery: %s", cache.folder, error.strerror)
-        return HnswGraph.of(part.rows, count)
+    if (opened := open_graph(cache.graph_path(key), key, count, part.rows.dim)) is not None:
+        cache.counts.add("gallery_cache", result="hit")
+        return opened
+    cache.counts.add("gallery_cache", result="miss")
+    graph = HnswGraph.of(part.rows, count)
+    cache.write_graph(key, graph.save)
     return graph
 
 
@@ -216,7 +209,7 @@ class SpaceIndex:
 
     @property
     def method(self) -> str:
-        """How this index searches now: "exact" or "lists"."""
+        """How this index searches now: as its least exact part, see `Index.method`."""
         return max(index.method for _, index in self._indexes)
 
     def search(self, queries: FloatArray, k: int) -> list[list[Hit]]:
@@ -233,12 +226,15 @@ class SpaceIndex:
         return np.concatenate([vectors for vectors, _ in samples]), [one for _, item_ids in samples for one in item_ids]
 
 
-def build_space_index(galleries: Mapping[str, CategoryItems], indexes: Mapping[str, Index] | None = None) -> SpaceIndex:
+def build_space_index(
+    galleries: Mapping[str, CategoryItems], indexes: Mapping[str, Index] | None = None, kind: IndexKind = "auto"
+) -> SpaceIndex:
     """Build one index of the items of several categories of one embedding space; a hit's label is its category.
 
     Args:
         galleries: live items by category, with vectors of the same space; those with an index are not needed.
         indexes: of large categories, which are searched as they are: their vectors are not held twice.
+        kind: how to search the others, if they are many together.
     """
     large = [] if indexes is None else list(indexes.items())
     small = {category: items for category, items in galleries.items() if category not in dict(large)}
@@ -254,4 +250,4 @@ def build_space_index(galleries: Mapping[str, CategoryItems], indexes: Mapping[s
         row_item=np.concatenate([i.row_item + n for i, n in zip(small.values(), first, strict=False)]),
         heads=(),
     )
-    return SpaceIndex([*large, ("", build_index(together))])
+    return SpaceIndex([*large, ("", build_index(together, kind))])

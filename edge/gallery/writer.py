@@ -17,7 +17,7 @@ from typing import Any, final
 
 import numpy as np
 
-from edge.durable import fsync_file, fsync_folder
+from edge.durable import replace_file
 from edge.errors import GalleryError
 from edge.gallery import limits
 from edge.gallery.limits import metadata_json, text_problem, thumbnail_problem
@@ -177,9 +177,7 @@ class GalleryWriter:
             for offset, length in ((24, 4), (92, 8)):
                 file.seek(offset)
                 file.write(bytes(length))
-        fsync_file(self._partial)
-        self._partial.replace(self._path)
-        fsync_folder(self._path.parent)
+        replace_file(self._partial, self._path)
         return self._path
 
     def __enter__(self) -> GalleryWriter:

@@ -57,7 +57,7 @@ class JpegParts:
     scans: list[_Scan] = field(default_factory=list)
     zero_symbols: dict[int, int] = field(default_factory=dict)  # symbol of the code of zero bits, by AC table
     segments: list[bytes] = field(default_factory=list)  # that decoding needs, with coded pictures
-    exif: list[bytes] = field(default_factory=list)  # of the camera: the contents of such segments
+    exif: list[bytes] = field(default_factory=list)  # contents of such segments before the first scan
     end: int = -1  # of the coded picture: offset of the end marker
     excess: str = ""  # the limit that it exceeds; empty: none
 
@@ -145,7 +145,7 @@ def _add_segment(jpeg: JpegParts, marker: int, segment: bytes) -> None:
         jpeg.components = [body[6 + 3 * number] for number in range(body[5])]
     elif marker == _DHT:
         jpeg.zero_symbols |= _zero_symbols(body)
-    elif marker == _EXIF and body.startswith(_EXIF_MARK):
+    elif marker == _EXIF and body.startswith(_EXIF_MARK) and not jpeg.scans:  # decoders ignore a later one
         jpeg.exif.append(body[len(_EXIF_MARK) :])
     if marker == _ADOBE or marker not in (_COMMENT, *_APPLICATION):
         jpeg.segments.append(bytes([0xFF, marker]) + segment)

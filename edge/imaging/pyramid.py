@@ -20,7 +20,7 @@ from edge.types import Box, Frame, Image
 
 Interpolation = Literal["linear", "area"]
 
-_SMALL = 3 * 256 * 256  # values of a picture that is averaged in less than 0.6 ms
+_SMALL = 3 * 256 * 256  # values of a picture that is averaged in at most a millisecond
 
 
 class Pyramid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -30,7 +31,8 @@ def decode_ltrb(
     """
     threshold_logit = float(np.log(score_threshold / (1 - score_threshold)))
     cells = np.concatenate([level.reshape(level.shape[1], -1) for level in maps], axis=1)  # one column per cell
-    above = (_best_class(cells) > threshold_logit).nonzero()[0]
+    best = cells[4] if len(cells) == 5 else cells[4:].max(axis=0)  # class logit of each cell
+    above = (best > threshold_logit).nonzero()[0]
     cells = cells.take(above, axis=1)
     centres, stride_px = _cells(tuple(level.shape[2:] for level in maps), tuple(strides))
     centre = centres.take(above, axis=1)
@@ -38,13 +40,8 @@ def decode_ltrb(
     boxes = np.empty((cells.shape[1], 4), np.float32)
     boxes[:, :2] = (centre - cells[:2]).T
     boxes[:, 2:] = (centre + cells[2:4]).T
-    scores = np.asarray(1 / (1 + np.exp(-_best_class(cells))), np.float32)
+    scores = np.asarray(1 / (1 + np.exp(-best.take(above))), np.float32)
     return boxes, scores, cells[4:].argmax(axis=0)
-
-
-def _best_class(cells: FloatArray) -> FloatArray:
-    """Return the largest class logit of each cell."""
-    return np.asarray(cells[4] if len(cells) == 5 else cells[4:].max(axis=0), np.float32)
 
 
 @cache
@@ -149,13 +146,14 @@ def non_maximum_suppression(
     for i, row in zip(order.tolist(), rows, strict=True):
         if len(kept) == limit:
             break
-        if all(_iou(row, other) <= iou_threshold for other in apart):
+        if all(iou(row, other) <= iou_threshold for other in apart):
             apart.append(row)
             kept.append(i)
     return np.asarray(kept, np.int64)
 
 
-def _iou(a: list[float], b: list[float]) -> float:
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the intersection over union of two boxes; for a few pairs, quicker than `iou_matrix`."""
     (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
     width, height = min(ax1, bx1) - max(ax0, bx0), min(ay1, by1) - max(ay0, by0)
     if width <= 0 or height <= 0:

@@ -164,7 +164,8 @@ class LookupQueue:
 
     def _refuse(self, reason: Refusal, message: str) -> BusyError:
         self._counts.add("lookups_refused", reason=reason)
-        retry_after_s = max(1, math.ceil(self._expected_s()))
+        longest_s = MAX_WAIT_S + self._mean_s  # by then those who wait have had their turn, or were refused
+        retry_after_s = max(1, math.ceil(min(self._expected_s(), longest_s)))
         return BusyError(f"too many look-ups: {message}; try again in {retry_after_s} s", retry_after_s)
 
 

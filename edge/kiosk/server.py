@@ -1,7 +1,8 @@
 """The HTTP server of the kiosk: its page, look-ups and teaching. With edge.kiosk.http the only user of starlette.
 
 The server has one thread of its own; look-ups run on the threads of their queue, the disk in a thread pool. Engines can
-run on any thread (edge.types.Engine), so a look-up does not wait for frames, nor the frame path for a look-up.
+run on any thread (edge.types.Engine), so a look-up does not wait for frames. Where an engine takes one run at a time
+(OpenVINO, a GPU), the frame path waits for one run at most; on the CPU by ONNX Runtime, for none.
 """
 
 from __future__ import annotations

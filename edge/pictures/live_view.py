@@ -151,10 +151,8 @@ def annotated(picture: Image | Frame, objects: Sequence[TrackedObject], width_px
     """Return a copy of a frame, at most `width_px` wide, with a box and a name for each object."""
     pyramid = pyramid_of(picture)
     scale = min(1.0, width_px / pyramid.width)
-    if scale < 1:
-        canvas = pyramid.resized(width_px, max(1, round(pyramid.height * scale)))
-    else:
-        canvas = np.ascontiguousarray(pyramid.image_rgb).copy()
+    shown = pyramid.resized(width_px, max(1, round(pyramid.height * scale))) if scale < 1 else pyramid.image_rgb
+    canvas = np.array(shown, order="C")  # others use the picture, too
     for one in objects:
         x0, y0, x1, y1 = (edge * scale for edge in one.track.box_px)
         colour = _UNDECIDED if one.decision is None else _KNOWN if one.decision.match else _UNKNOWN

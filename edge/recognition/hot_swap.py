@@ -135,7 +135,7 @@ def _build_lists(gallery: LoadedGallery, counts: Counts) -> None:
         counts.add("gallery_lists_failed")
         log.exception("cannot build the lists of a large gallery; each search reads all of it")
     else:
-        log.info("built the lists of a large gallery in %.1f s", time.monotonic() - started)
+        log.info("a large gallery has its lists or graph after %.1f s", time.monotonic() - started)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.imaging.pyramid import pyramid_of
-from edge.inference.postprocess import iou_matrix
+from edge.inference.postprocess import iou, iou_matrix
 from edge.types import Box, Detection, Frame, Image
 
 Pair = tuple[int, int, float]  # track, detection, affinity
@@ -95,8 +95,8 @@ class BoxTracker:
         doubtful: list[tuple[Box, float]] = []
         for detection in detections:
             box = detection.box_px
-            if _is_duplicate(box, tracked):
-                since_s = min((s for b, s in self._doubtful if _is_duplicate(box, [b])), default=self._now_s)
+            if any(_covers(box, other) for other in tracked):
+                since_s = min((s for other, s in self._doubtful if _covers(box, other)), default=self._now_s)
                 doubtful.append((box, since_s))
                 if self._now_s - since_s < _DUPLICATE_S:
                     continue
@@ -245,8 +245,7 @@ def _affinities(some: list[Box], others: list[Box]) -> list[Pair]:
 def _affinity(a: Box, b: Box) -> float:
     (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
     width_a, height_a, width_b, height_b = ax1 - ax0, ay1 - ay0, bx1 - bx0, by1 - by0
-    shared = (min(ax1, bx1) - max(ax0, bx0)) * (min(ay1, by1) - max(ay0, by0))
-    overlap = shared / (width_a * height_a + width_b * height_b - shared)
+    overlap = iou(a, b)
     if overlap >= _MIN_IOU:
         return 1.0 + overlap
     if max(width_a, width_b) >= _ALIKE * min(width_a, width_b):
@@ -283,19 +282,14 @@ def _frame_shift(some: list[Box], others: list[Box]) -> tuple[float, float] | No
     return (float(shifts[best, 0]), float(shifts[best, 1])) if fit[best] > fit[0] + _SHIFT_GAIN else None
 
 
-def _is_duplicate(box: Box, others: list[Box]) -> bool:
-    """Return whether a box may be a duplicate of one of the others."""
-    return any(_covers(box, other) for other in others)
-
-
 def _covers(a: Box, b: Box) -> bool:
-    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
-    shared = max(0.0, min(ax1, bx1) - max(ax0, bx0)) * max(0.0, min(ay1, by1) - max(ay0, by0))
-    if not shared:
+    """Return whether one of two boxes may be a duplicate of the other."""
+    overlap = iou(a, b)
+    if overlap <= _INSIDE_IOU:
         return False
-    area_a, area_b = (ax1 - ax0) * (ay1 - ay0), (bx1 - bx0) * (by1 - by0)
-    overlap = shared / (area_a + area_b - shared)
-    return overlap > _DUPLICATE_IOU or (overlap > _INSIDE_IOU and shared > _INSIDE * min(area_a, area_b))
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (a, b)]
+    shared = sum(areas) * overlap / (1.0 + overlap)
+    return overlap > _DUPLICATE_IOU or shared > _INSIDE * min(areas)
 
 
 def _moved(track: Track, detection: Detection, now_s: float) -> Track:

@@ -98,3 +98,4 @@ def test_flat_objects_are_parsed_together():
     assert parse_flat_objects(documents, 1_000) == [json.loads(document) for document in documents]
     assert parse_flat_objects(documents, 10) is None
     assert parse_flat_objects([*documents, "{"], 1_000) is None
+    assert parse_flat_objects(['{"a":"}', '{","b":1}'], 1_000) is None  # together they are one object

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from quantize.build_network import Policy
+from quantize.bundle.pack import PackOptions
 from quantize.command import PackSources, named_sources, pack_bundle, runs_in
-from quantize.pack import PackOptions
 
 
 def test_bundle_is_packed_from_python(exported, data, tmp_path):

@@ -9,8 +9,9 @@ from onnx import numpy_helper
 
 from edge.errors import QuantizeError
 from edge.manifest import parse_manifest
-from quantize import cli, further_forms, pack
+from quantize import cli, further_forms
 from quantize.build_network import Policy, build_network
+from quantize.bundle import pack
 from quantize.command import forms_for
 from quantize.compare_forms import EMULATION
 from quantize.forms.form_of import form_of

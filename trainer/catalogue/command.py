@@ -15,6 +15,7 @@ from edge.gallery.item_vectors import ENOUGH_PICTURES
 
 if TYPE_CHECKING:
     from trainer.catalogue.seal_gallery import EmbeddedGallery
+    from trainer.catalogue.shard_seals import ShardSeal
     from trainer.catalogue.storage import Folder
 
 log = logging.getLogger(__name__)
@@ -78,14 +79,16 @@ def run_embed(args: argparse.Namespace) -> dict[str, object]:
     from trainer.catalogue.items import Shard, collect_items, parse_shard
     from trainer.catalogue.run_shard import default_parts, embed_shard, plan_work
     from trainer.catalogue.seal_gallery import remove_shards
-    from trainer.catalogue.storage import Folder, is_url, url_of
+    from trainer.catalogue.storage import Folder, url_of
 
-    if args.jobs is not None and args.jobs < 1:
-        raise TrainError(f"--jobs: found {args.jobs}, expected 1 or more")
+    for option, number in (("--jobs", args.jobs), ("--per-item", args.per_item)):
+        if number is not None and number < 1:
+            raise TrainError(f"{option}: found {number}, expected 1 or more")
     shard = parse_shard(args.shard) if args.shard else Shard()
     chosen, never = _choose(args)
     samples = [*chosen.samples, *(never.samples if never else ())]
-    items = collect_items(samples, never.splits if never else (), args.per_item, url_of if is_url(args.data) else str)
+    where = url_of if _is_remote(args) else str
+    items = collect_items(samples, never.splits if never else (), args.per_item, where)
     parts = Folder(args.parts or default_parts(args.out))
     options = EmbedOptions(few=args.few)
     set_threads(1)  # the jobs keep the cores busy
@@ -101,7 +104,7 @@ def run_embed(args: argparse.Namespace) -> dict[str, object]:
         answer: dict[str, object] = {"splits": list(chosen.splits)}
         if args.shard:
             return answer | {"parts": parts.where, "shard": seal.name, "items": seal.items} | seal.counts
-        done = _seal([parts], bundle, args.out)
+        done = _seal([(parts, seal)], bundle, args.out)
     if not args.parts:
         remove_shards([parts])
     return answer | done
@@ -113,43 +116,52 @@ def run_seal(args: argparse.Namespace) -> dict[str, object]:
     Raises:
         FinesightError: a shard is missing, there twice, damaged or of something else.
     """
+    from trainer.catalogue.shard_seals import read_seals
     from trainer.catalogue.storage import Folder
 
+    seals = read_seals([Folder(one) for one in args.parts])
     with _local_bundle(args.bundle) as bundle:
-        return _seal([Folder(one) for one in args.parts], bundle, args.out)
+        return _seal(seals, bundle, args.out)
 
 
 def _choose(args: argparse.Namespace) -> tuple[Any, Any]:
     """Return the pictures to embed, and the negative ones or None."""
-    from trainer.catalogue.storage import is_url
+    from trainer.catalogue.storage import local_path
     from trainer.catalogue.url_listing import list_url
     from trainer.data.asked_splits import choose_asked, choose_references
     from trainer.data.dataset import read_samples
 
-    source = Path(args.data)
-    if is_url(args.data):
+    source = local_path(args.data) or Path(args.data)
+    if _is_remote(args):
         listed = list_url(args.data, args.root)
     else:
-        listed = read_samples(source, Path(args.root) if args.root else None)
+        listed = read_samples(source, local_path(args.root) if args.root else None)
     chosen = choose_references(listed, args.split, source)
     if chosen.why:
         log.warning("%s: %s", args.data, chosen.why)
     return chosen, choose_asked(listed, args.negative, source, "--negative") if args.negative else None
 
 
-def _seal(parts: Sequence[Folder], bundle: Path, out: str) -> dict[str, object]:
+def _is_remote(args: argparse.Namespace) -> bool:
+    """Return whether the index or its pictures are in object storage."""
+    from trainer.catalogue.storage import local_path
+
+    return any(local_path(where) is None for where in (args.data, args.root) if where)
+
+
+def _seal(seals: Sequence[tuple[Folder, ShardSeal]], bundle: Path, out: str) -> dict[str, object]:
     """Write the gallery; return what the command answers."""
     from trainer.catalogue.embed_item import read_manifest
     from trainer.catalogue.seal_gallery import seal_gallery
-    from trainer.catalogue.storage import Folder, is_url
+    from trainer.catalogue.storage import Folder, local_path
 
     manifest = read_manifest(bundle)
-    if not is_url(out):
-        return _answer(out, seal_gallery(parts, manifest, Path(out)))
+    if (folder := local_path(out)) is not None:
+        return _answer(out, seal_gallery(seals, manifest, folder))
     with tempfile.TemporaryDirectory() as temporary:
-        done = seal_gallery(parts, manifest, Path(temporary))
+        done = seal_gallery(seals, manifest, Path(temporary))
         for path in sorted(Path(temporary).iterdir(), key=lambda one: one.suffix == ".json"):  # the index comes last
-            Folder(out).write(path.name, path.read_bytes())
+            Folder(out).upload(path)
         return _answer(out, done)
 
 
@@ -168,10 +180,10 @@ def _answer(out: str, done: EmbeddedGallery) -> dict[str, object]:
 @contextmanager
 def _local_bundle(where: str) -> Iterator[Path]:
     """Give the folder of a bundle; one in object storage is copied."""
-    from trainer.catalogue.storage import copy_tree, is_url
+    from trainer.catalogue.storage import copy_tree, local_path
 
-    if not is_url(where):
-        yield Path(where)
+    if (folder := local_path(where)) is not None:
+        yield folder
         return
     with tempfile.TemporaryDirectory() as temporary:
         yield copy_tree(where, Path(temporary))

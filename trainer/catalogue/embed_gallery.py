@@ -56,7 +56,7 @@ def embed_gallery(
     embedder = ItemEmbedder(bundle, options)
     parts = Folder(default_parts(out))
     work = plan_work(collect_items(samples, negatives, per_item), embedder, options, Shard(), str(bundle))
-    embed_shard(work, embedder, parts, jobs)
-    done = seal_gallery([parts], embedder.manifest, out, created_at)
+    seal = embed_shard(work, embedder, parts, jobs)
+    done = seal_gallery([(parts, seal)], embedder.manifest, out, created_at)
     remove_shards([parts])
     return done

@@ -2,7 +2,8 @@
 
 Rules this module keeps:
 1. A part is written whole and never changed. Its name is its hash, so that the same part written twice is one file.
-2. A part ends with the SHA-256 of all before. A damaged one is removed, counted, and its items are embedded again.
+2. A part ends with the SHA-256 of all before. A damaged one is removed, counted, and its items are embedded again. One
+   that cannot be read is an error and stays: it may be whole.
 3. An item's record is found by its key, a hash of everything that its vectors depend on.
 """
 
@@ -114,30 +115,40 @@ def read_part(folder: Folder, name: str) -> tuple[list[Record], str]:
     Raises:
         TrainError: it is missing or damaged.
     """
-    data = folder.read(name)
-    digest = hashlib.sha256(memoryview(data)[:-_DIGEST_BYTES]).digest()
-    if not data.startswith(_MAGIC) or data[-_DIGEST_BYTES:] != digest:
-        raise TrainError(f"{folder.where}/{name}: is damaged; run the same command again, which makes it again")
-    return list(_records(data)), digest.hex()
+    if (found := _open_part(folder, name)) is None:
+        raise TrainError(f"{folder.where}/{name}: is damaged; embed this shard again")
+    return found
 
 
 def read_known(folder: Folder) -> KnownRecords:
     """Return the records of all parts in a folder; a damaged part is removed and counted.
 
     Raises:
-        TrainError: the folder cannot be read.
+        TrainError: the folder or a part cannot be read.
     """
     known = KnownRecords()
     for name in folder.names(PATTERN):
-        try:
-            records, sha256 = read_part(folder, name)
-        except TrainError as error:
-            log.warning("%s", error)
+        if (found := _open_part(folder, name)) is None:
+            log.warning("%s/%s: is damaged; its items are embedded again", folder.where, name)
             folder.remove(name)
             known.damaged += 1
             continue
+        records, sha256 = found
         known.add(WrittenPart.of(name, sha256, records))
     return known
+
+
+def _open_part(folder: Folder, name: str) -> tuple[list[Record], str] | None:
+    """Return the records of a part file, and its SHA-256; None if it is damaged.
+
+    Raises:
+        TrainError: it is missing or cannot be read.
+    """
+    data = folder.read(name)
+    digest = hashlib.sha256(memoryview(data)[:-_DIGEST_BYTES]).digest()
+    if not data.startswith(_MAGIC) or data[-_DIGEST_BYTES:] != digest:
+        return None
+    return list(_records(data)), digest.hex()
 
 
 def _describe(record: Record) -> dict[str, object]:

@@ -22,7 +22,7 @@ from trainer.catalogue.items import CatalogueItem
 from trainer.catalogue.part_files import KnownRecords, Record, WrittenPart, read_known, write_part
 from trainer.catalogue.run_shard import CHUNK_PICTURES, Work, seal_shard
 from trainer.catalogue.shard_seals import ShardSeal
-from trainer.catalogue.storage import Folder, copy_tree, is_url
+from trainer.catalogue.storage import Folder, copy_tree, local_path
 
 LOCAL = "local"  # instead of an address: processes on this machine
 _Orders = list[tuple[tuple[str, str], str]]  # category and id, and the key of the record, of each item
@@ -107,7 +107,7 @@ class _Embedding:
         self._problem: str | None = None
         try:
             with tempfile.TemporaryDirectory() as temporary:
-                folder = copy_tree(bundle, Path(temporary)) if is_url(bundle) else Path(bundle)
+                folder = local_path(bundle) or copy_tree(bundle, Path(temporary))
                 self._embedder = ItemEmbedder(folder, options)
         except FinesightError as error:
             self._problem = str(error)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import heapq
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from dataset_formats.notices import printable
 from edge.errors import BundleError, TrainError
 from edge.gallery.generation import Gallery, write_gallery_index
 from edge.gallery.limits import NEGATIVE
+from edge.gallery.store import store_path
 from edge.gallery.writer import GalleryWriter
 from edge.manifest import Manifest
+from trainer.catalogue import part_files, shard_seals
 from trainer.catalogue.part_files import PartEntry, Record, read_part
-from trainer.catalogue.shard_seals import ShardSeal, read_seals
+from trainer.catalogue.shard_seals import ShardSeal
 from trainer.catalogue.storage import Folder
+from trainer.disk_errors import report_disk_errors
 
 log = logging.getLogger(__name__)
 
@@ -38,59 +41,52 @@ class EmbeddedGallery:
 
 
 def seal_gallery(
-    folders: Sequence[Folder], manifest: Manifest, out: Path, created_at: str | None = None
+    seals: Sequence[tuple[Folder, ShardSeal]], manifest: Manifest, out: Path, created_at: str | None = None
 ) -> EmbeddedGallery:
     """Write the gallery of all shards: one store per category, with thumbnails.
 
     An item without a readable picture is left out, and its pictures are in `skipped`.
 
     Args:
-        folders: of the parts and seals of all shards.
+        seals: of all shards, each with the folder of its parts, see `read_seals`.
         manifest: of the bundle that embedded them.
         out: folder of the generation.
         created_at: ISO 8601, UTC; None: now.
 
     Raises:
-        TrainError: a shard is missing, there twice, damaged or of something else, or no picture can be read.
+        TrainError: a part is missing or damaged, no picture can be read, or the gallery cannot be written.
         BundleError: the shards are of another bundle.
         GalleryError: a name or text breaks the limits of a gallery.
     """
-    seals = read_seals(folders)
-    pictures, written = 0, 0
+    pictures = 0
     skipped: list[str] = []
     empty: list[str] = []
     merged = heapq.merge(*(_records(*one) for one in seals), key=lambda record: record.order)
-    for category, records in groupby(merged, key=lambda record: record.category):
-        count = 0
-        writer: GalleryWriter | None = None
-        try:
-            for record in records:
-                skipped += record.skipped
-                if not record.pictures:
-                    continue
-                writer = writer or _new_store(out, category, manifest)
-                _add(writer, record)
-                count, pictures = count + 1, pictures + record.pictures
-        except BaseException as error:
-            if writer is not None:
-                writer.__exit__(type(error), error, error.__traceback__)
-            raise
-        if writer is None:
-            empty.append(category)
-        else:
-            writer.close()
-        written += count
-        log.info("%s: %d items", printable(category), count)
-    if not written:
-        first = f"; the first: {skipped[0]}" if skipped else ""
-        raise TrainError(f"{', '.join(map(printable, empty)) or out}: no picture of any item can be read{first}")
+    with report_disk_errors(f"{out}: cannot write the gallery"):
+        for category, records in groupby(merged, key=lambda record: record.category):
+            readable = _readable(records, skipped)
+            first = next(readable, None)
+            if first is None:
+                empty.append(category)
+                store_path(out, category).unlink(missing_ok=True)  # of an earlier run
+                continue
+            with _new_store(out, category, manifest) as writer:
+                for record in chain([first], readable):
+                    _add(writer, record)
+                    pictures += record.pictures
+            log.info("wrote the store of %s", printable(category))
+    if not pictures:
+        why = f"; the first: {skipped[0]}" if skipped else ""
+        raise TrainError(f"{', '.join(map(printable, empty)) or out}: no picture of any item can be read{why}")
     not_embedded: dict[str, int] = {}
     for _, seal in seals:
         for category, lost in seal.not_embedded.items():
             not_embedded[category] = not_embedded.get(category, 0) + lost
     created_at = created_at or datetime.now(timezone.utc).isoformat(timespec="seconds")
     damaged = sum(seal.damaged_parts for _, seal in seals)
-    return EmbeddedGallery(write_gallery_index(out, created_at), pictures, skipped, not_embedded, damaged)
+    with report_disk_errors(f"{out}: cannot write the gallery"):
+        gallery = write_gallery_index(out, created_at)
+    return EmbeddedGallery(gallery, pictures, skipped, not_embedded, damaged)
 
 
 def remove_shards(folders: Sequence[Folder]) -> None:
@@ -100,7 +96,7 @@ def remove_shards(folders: Sequence[Folder]) -> None:
         TrainError: one cannot be removed.
     """
     for folder in folders:
-        for pattern in ("shard-*.json", "part-*.bin"):
+        for pattern in (shard_seals.PATTERN, part_files.PATTERN):
             for name in folder.names(pattern):
                 folder.remove(name)
         folder.remove_if_empty()
@@ -111,6 +107,14 @@ def _new_store(out: Path, category: str, manifest: Manifest) -> GalleryWriter:
     if model is None:
         raise BundleError(f"the bundle has no embedder for {category!r}; give the bundle that embedded the shards")
     return GalleryWriter(out, category, model.space_id, model.heads)
+
+
+def _readable(records: Iterable[Record], skipped: list[str]) -> Iterator[Record]:
+    """Yield the records that have a picture; note why other pictures were skipped."""
+    for record in records:
+        skipped += record.skipped
+        if record.pictures:
+            yield record
 
 
 def _add(writer: GalleryWriter, record: Record) -> None:

@@ -68,8 +68,9 @@ def read_seals(folders: Sequence[Folder]) -> list[tuple[Folder, ShardSeal]]:
     for folder, seal in found:
         if seal.of != of or seal.run != run:
             raise TrainError(
-                f"{folder.where}: shard {seal.name} is of another bundle, catalogue or options than shard "
-                f"{found[0][1].name} in {found[0][0].where}; give shards of one gallery, each in folders of its own"
+                f"{folder.where}: shard {seal.name} is of another bundle, catalogue, option or number of shards than "
+                f"shard {found[0][1].name} in {found[0][0].where}; give shards of one gallery, each gallery in folders "
+                "of its own"
             )
         by_number[seal.shard].append(folder.where)
     for number, places in sorted(by_number.items()):

@@ -12,27 +12,35 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge.durable import make_folder, write_durably
-from edge.errors import CaptureError, TrainError
+from edge.errors import CaptureError, FinesightError, TrainError
 from edge.extras import install_command
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_MANGLED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+_LOCAL = "file://"
+_MANGLED = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}  # fsspec loads them
 _Result = TypeVar("_Result")
 
 
 def is_url(where: str | Path) -> bool:
-    """Return whether this names object storage; a `file://` URL does, too."""
+    """Return whether this is a URL; one of `file://` is, too."""
     return _URL.match(str(where)) is not None
 
 
+def local_path(where: str | Path) -> Path | None:
+    """Return the local path that this names, as a path or a `file://` URL; None for object storage."""
+    text = str(where)
+    return None if is_url(text.removeprefix(_LOCAL)) else Path(text.removeprefix(_LOCAL))
+
+
 def url_of(path: Path) -> str:
-    """Return the URL that a Path was made from: a Path keeps one of its two slashes.
+    """Return the URL that a Path was made from: a Path keeps one of its slashes.
 
     >>> url_of(Path("s3://bucket/cola/1.jpg"))
     's3://bucket/cola/1.jpg'
     """
-    return _MANGLED.sub(r"\1://", path.as_posix(), count=1)
+    url = _MANGLED.sub(r"\1://", path.as_posix(), count=1)
+    return url.replace(_LOCAL, f"{_LOCAL}/", 1) if url.startswith(_LOCAL) else url
 
 
 def joined(folder: str, name: str) -> str:
@@ -46,17 +54,14 @@ def read_picture_bytes(where: str) -> bytes:
     Raises:
         CaptureError: it cannot be read.
     """
-    try:
+
+    def read() -> bytes:
         if not is_url(where):
             with open(where, "rb") as file:  # noqa: PTH123  a Path takes a tenth of the time of a small picture
                 return file.read()
         return bytes(_filesystem(where).cat_file(where))
-    except TrainError:
-        raise
-    except OSError as error:
-        raise CaptureError(f"{where}: cannot read: {error.strerror or _first_line(error)}") from error
-    except Exception as error:  # each kind of storage raises its own
-        raise CaptureError(f"{where}: cannot read: {_first_line(error)}") from error
+
+    return _attempt("read", where, read, CaptureError)
 
 
 class Folder:
@@ -65,7 +70,7 @@ class Folder:
     def __init__(self, where: str | Path) -> None:
         """Name a folder; it need not exist."""
         self.where = str(where).rstrip("/")
-        self._local = None if is_url(self.where) else Path(self.where)
+        self._local = local_path(self.where)
 
     def names(self, pattern: str) -> list[str]:
         """Return the names of its files that match a pattern, sorted.
@@ -82,7 +87,7 @@ class Folder:
             found = storage.ls(self.where, detail=False) if storage.exists(self.where) else []
             return sorted(name for one in found if fnmatch(name := one.rstrip("/").rpartition("/")[2], pattern))
 
-        return self._do("list", self.where, listed)
+        return _attempt("list", self.where, listed)
 
     def read(self, name: str) -> bytes:
         """Return a file.
@@ -92,8 +97,8 @@ class Folder:
         """
         where = joined(self.where, name)
         if self._local is not None:
-            return self._do("read", where, (self._local / name).read_bytes)
-        return self._do("read", where, lambda: bytes(_filesystem(where).cat_file(where)))
+            return _attempt("read", where, (self._local / name).read_bytes)
+        return _attempt("read", where, lambda: bytes(_filesystem(where).cat_file(where)))
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file.
@@ -103,14 +108,23 @@ class Folder:
         """
         where, local = joined(self.where, name), self._local
         if local is None:
-            self._do("write", where, lambda: _filesystem(where).pipe_file(where, data))
+            _attempt("write", where, lambda: _filesystem(where).pipe_file(where, data))
             return
 
         def written() -> None:
             make_folder(local)
             write_durably(local / name, data)
 
-        self._do("write", where, written)
+        _attempt("write", where, written)
+
+    def upload(self, path: Path) -> None:
+        """Copy a local file into this folder of object storage, in blocks.
+
+        Raises:
+            TrainError: it cannot be written.
+        """
+        where = joined(self.where, path.name)
+        _attempt("write", where, lambda: _filesystem(where).put_file(str(path), where))
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there.
@@ -120,24 +134,15 @@ class Folder:
         """
         where = joined(self.where, name)
         if self._local is not None:
-            self._do("remove", where, lambda: Path(where).unlink(missing_ok=True))
+            file = self._local / name
+            _attempt("remove", where, lambda: file.unlink(missing_ok=True))
             return
-        self._do("remove", where, lambda: _filesystem(where).rm_file(where))
+        _attempt("remove", where, lambda: _filesystem(where).rm_file(where))
 
     def remove_if_empty(self) -> None:
         """Remove a local folder without files; object storage has no empty folders."""
         if self._local is not None and self._local.is_dir() and not any(self._local.iterdir()):
-            self._do("remove", self.where, self._local.rmdir)
-
-    def _do(self, what: str, where: str, act: Callable[[], _Result]) -> _Result:
-        try:
-            return act()
-        except TrainError:
-            raise
-        except OSError as error:
-            raise TrainError(f"{where}: cannot {what}: {error.strerror or _first_line(error)}") from error
-        except Exception as error:  # each kind of storage raises its own
-            raise TrainError(f"{where}: cannot {what}: {_first_line(error)}") from error
+            _attempt("remove", self.where, self._local.rmdir)
 
 
 def tree_of(url: str) -> list[str]:
@@ -146,14 +151,13 @@ def tree_of(url: str) -> list[str]:
     Raises:
         TrainError: it cannot be listed, or holds nothing.
     """
-    folder = Folder(url)
 
     def found() -> list[str]:
-        storage = _filesystem(folder.where)
-        start = storage._strip_protocol(folder.where).rstrip("/")  # noqa: SLF001  fsspec documents it for this use
+        storage = _filesystem(url)
+        start = storage._strip_protocol(url).rstrip("/")  # noqa: SLF001  fsspec documents it for this use
         return sorted(path[len(start) :].lstrip("/") for path in storage.find(start))
 
-    names = folder._do("list", url, found)  # noqa: SLF001
+    names = _attempt("list", url, found)
     if not names:
         raise TrainError(f"{url}: holds no files; check the URL and the credentials")
     return names
@@ -170,6 +174,17 @@ def copy_tree(url: str, into: Path) -> Path:
         data = Folder(url).read(name)
         Folder(path.parent).write(path.name, data)
     return into
+
+
+def _attempt(what: str, where: str, act: Callable[[], _Result], kind: type[FinesightError] = TrainError) -> _Result:
+    """Return what `act` returns; its errors are raised as one line of the given kind."""
+    try:
+        return act()
+    except TrainError:  # a package is missing
+        raise
+    except Exception as error:  # each kind of storage raises its own
+        why = getattr(error, "strerror", None) or _first_line(error)
+        raise kind(f"{where}: cannot {what}: {why}") from error
 
 
 def _filesystem(url: str) -> Any:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from edge.bundle.bundle import read_bundle
+from edge.errors import GalleryError
 from edge.gallery.changes import Digests, find_changes
 from edge.gallery.generation import read_gallery, write_gallery_index
 from edge.gallery.loaded_gallery import Update, load_gallery
 from edge.gallery.store import CategoryItems, read_category
+from edge.gallery.store_file import open_store
+from edge.gallery.store_rows import read_vectors
 from edge.gallery.texts import Texts
 from edge.gallery.writer import GalleryWriter
 from tests.edge.gallery.conftest import LISTS_FROM
@@ -143,6 +146,12 @@ def test_rows_in_any_order_are_grouped_by_item(first, tmp_path):
     items = read_category(path, SPACE, 12)
     assert np.all(np.diff(items.row_item) >= 0)
     assert np.array_equal(items.row_item, read_category(first.path("tyre"), SPACE, 12).row_item)
+
+
+def test_item_id_that_is_there_twice_is_damage(first):
+    path = first.path("tyre")
+    with open_store(path) as store, pytest.raises(GalleryError, match="an item id is there twice"):
+        list(read_vectors(store, path, Texts.of(["i0", "i0"]), 0, 12))
 
 
 def test_empty_items_have_no_digests():

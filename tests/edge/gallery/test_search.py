@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import shutil
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +15,9 @@ import pytest
 
 from edge.durable import sha256_of
 from edge.errors import GalleryError
-from edge.gallery import hnsw_graph, inverted_lists, search
+from edge.gallery import hnsw_graph, index_cache, index_part, inverted_lists, search
 from edge.gallery.index_cache import IndexCache
+from edge.gallery.index_part import Part
 from edge.gallery.inverted_lists import cluster_rows
 from edge.gallery.row_blocks import SIZE, RowBlocks
 from edge.gallery.search import Index, build_index, build_space_index
@@ -104,6 +107,22 @@ def test_k_above_the_item_count_returns_all(lists):
     assert len(lists.search(unit_rows(1), LARGE + 1)[0]) == LARGE
 
 
+def test_k_above_the_items_of_the_lists_read_returns_all(large):
+    few = replace(clustering_of(large), enough=(-2.0,) * inverted_lists.LEVELS)
+    assert len(Index([Part.of(large, few)], 32).search(unit_rows(1), LARGE)[0]) == LARGE
+
+
+def test_item_in_two_lists_has_its_better_cosine():
+    assert index_part._best_of([(1, 0.9), (2, 0.5)], [(2, 0.7), (1, 0.3)]) == [(1, 0.9), (2, 0.7)]
+
+
+def test_deleted_rows_are_proposed_last():
+    blocks = RowBlocks.of(quantise(unit_rows(3000))[0])
+    (query,) = unit_rows(1)
+    gone, _ = blocks.nearest(query, 5)
+    assert set(gone.tolist()).isdisjoint(blocks.without(gone).nearest(query, 100)[0].tolist())
+
+
 def test_empty_category_has_no_hits():
     index = build_index(items_of(unit_rows(0)))
     assert index.search(unit_rows(2), 5) == [[], []]
@@ -166,6 +185,14 @@ def test_lists_of_one_giant_cluster_find_the_nearest():
     items = items_of(rows)
     queries = np.concatenate([near(stored(items), 100, 0.05), near(unit_rows(300, seed=2), 100, 0.3)])
     assert recall(with_lists(items), items, queries) >= 0.99
+
+
+def test_rows_are_measured_without_their_own_items(large):
+    rows = RowBlocks.of(large.vectors_i8)
+    row_item = Part.of(large).row_item
+    probes = inverted_lists._Probes(rows, row_item, np.random.default_rng(1))
+    probes.compare(0, stored(large))
+    assert probes._best[: inverted_lists._QUERIES].max() < 0.99
 
 
 def test_equal_rows_in_lists_are_all_found():
@@ -246,6 +273,17 @@ def test_all_items_can_be_removed_and_others_added():
     assert index.changed((), items_of(unit_rows(2))).search(unit_rows(1), 5)[0][0].item_id == "i0"
 
 
+def test_large_index_that_lost_all_items_needs_no_lists(lists, large):
+    index = lists.changed(large.item_ids, items_of(unit_rows(0)))
+    assert not index.needs_lists
+    index.build_lists()
+    assert index.search(unit_rows(1), 5) == [[]]
+
+
+def test_small_categories_hold_no_floats_of_unused_places():
+    assert RowBlocks.of(quantise(unit_rows(3))[0]).floats.shape == (3, 32)
+
+
 def test_samples_are_live_rows(lists):
     vectors, item_ids = lists.changed(["i0"], items_of(unit_rows(500, seed=5), prefix="new")).sample(100)
     assert 90 <= len(item_ids) <= 100
@@ -263,6 +301,11 @@ def test_index_of_a_space_names_the_category_of_each_item():
         found = [index.search(row[None], 1)[0][0] for row in rows]
         assert [hit.label for hit in found] == ["carton"] * 4 + ["tyre"] * 3
         assert [hit.item_id for hit in found] == ["i0", "i0", "i1", "i2", "i0", "i1", "i1"]
+
+
+def test_many_small_categories_are_searched_as_configured(large):
+    assert build_space_index({"carton": large}).needs_lists
+    assert not build_space_index({"carton": large}, kind="exact").needs_lists
 
 
 def test_rows_keep_their_places():
@@ -304,7 +347,7 @@ def test_damaged_cache_is_counted_and_written_again(large, tmp_path, damage):
         path.unlink()
         path.mkdir()
     else:
-        data[len(data) // 2] ^= 1
+        data[200] ^= 1  # in a centre: only the hash can tell
         path.write_bytes({"cut": data[:-7], "flipped": data, "empty": b""}[damage])
     assert cache.read("store", LARGE, 32) is None
     assert counted(cache, "damaged") == 1
@@ -389,6 +432,37 @@ def test_damaged_graph_is_never_opened_in_this_process(graph_folder, tmp_path, h
         path.with_name(path.name + ".sha256").write_text(f"store\n{sha256_of(path)}\n")
     monkeypatch.setattr(hnsw_graph, "_load", lambda *_: pytest.fail("opened here"))
     assert hnsw_graph.open_graph(path, "store", search.LISTS_FROM, 32) is None
+
+
+def test_graph_that_fills_the_disk_is_built_once_and_leaves_nothing(some_rows, tmp_path, monkeypatch):
+    built, of = [], hnsw_graph.HnswGraph.of
+    monkeypatch.setattr(hnsw_graph.HnswGraph, "of", lambda *args: built.append(1) or of(*args))
+    cache = IndexCache(tmp_path)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        index = build_index(some_rows, "hnsw", cache=cache, key="store")
+        index.build_lists()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (index.method, built, counted(cache, "not_written")) == ("hnsw", [1], 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cache_drops_a_graph_with_its_hash(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_cache, "_MAX_GRAPH_BYTES", 2)
+
+    def save(path: Path, key: str) -> None:
+        path.write_bytes(b"xx")
+        path.with_name(path.name + ".sha256").write_text(key)
+
+    cache = IndexCache(tmp_path)
+    for key in "12":
+        cache.write_graph(key, save)
+    assert [path.name.split(".", 1)[1] for path in sorted(tmp_path.iterdir())] == ["hnsw", "hnsw.sha256"]
+    assert cache.graph_path("2").exists()
 
 
 def test_levels_are_joined_up_to_twice_the_lists_of_the_first():

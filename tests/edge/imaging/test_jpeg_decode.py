@@ -86,6 +86,15 @@ def test_unclear_orientation_is_left_to_opencv(kind):
     np.testing.assert_array_equal(decode_reduced(UNCLEAR[kind], "a", times(8)).image_rgb, by_opencv(UNCLEAR[kind]))
 
 
+def test_orientation_after_the_first_scan_is_ignored():
+    data = JPEGS["progressive"]
+    at = data.rindex(b"\xff\xda")
+    late = data[:at] + with_exif(b"", tiff(6)) + data[at:]
+    picture = decode_vouched(late, times(1))
+    assert picture is not None
+    np.testing.assert_array_equal(picture.image_rgb, by_opencv(data))
+
+
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(st.binary(max_size=40), st.sampled_from([b"MM\0*\0\0\0\x08", b"II*\0\x08\0\0\0", b""]))
 def test_exif_never_fails(data, mark):

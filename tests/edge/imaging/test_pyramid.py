@@ -69,6 +69,11 @@ def test_odd_sides_do_not_shift_an_object(size):
     assert (1 - found[:, 0]).sum() == pytest.approx((height * 3 // 4) * 48 / height, abs=0.15)
 
 
+def test_small_picture_is_averaged_by_a_factor_below_two():
+    picture = np.random.default_rng(0).integers(0, 255, (90, 96, 3), np.uint8)
+    assert (Pyramid(picture).resized(64, 60) == average(picture, 64, 60)).all()
+
+
 def test_growing_and_linear_are_opencv_linear():
     picture = scene(101, 67)
     assert (Pyramid(picture).resized(200, 30) == cv2.resize(picture, (200, 30))).all()

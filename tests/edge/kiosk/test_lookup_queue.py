@@ -143,6 +143,17 @@ def test_wait_that_would_be_too_long_is_refused_at_once():
     assert run(test) == (21, 1)
 
 
+def test_one_slow_lookup_does_not_send_clients_away_for_long():
+    async def test(desk):
+        lookups = [desk.come(f"{number}") for number in range(12)]
+        await settle()
+        desk.now_s += 200.0
+        await desk.serve(lookups[0], "0")  # the mean is now 40 s, and nine wait
+        return (await refusal(desk.come("late"))).retry_after_s
+
+    assert run(test) == 51
+
+
 def test_wait_ends_in_the_end(monkeypatch):
     monkeypatch.setattr(lookup_queue, "MAX_WAIT_S", 0.06)
 

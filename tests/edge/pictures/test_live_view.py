@@ -7,6 +7,7 @@ import pytest
 
 from edge.config.schema import LiveConfig
 from edge.imaging import image
+from edge.imaging.pyramid import pyramid_of
 from edge.pictures.live_view import LiveView, annotated, name_of
 from edge.types import Decision
 from tests.edge.messaging.test_payload import KNOWN
@@ -87,10 +88,13 @@ def test_picture_that_fails_is_counted_and_the_next_one_made(live, counters):
 
 def test_wide_frame_is_scaled_and_left_unchanged():
     frame = frame_of(width=1280, height=720)
-    before = frame.image_rgb.copy()
-    assert annotated(frame.image_rgb, result_of().objects, 640).shape == (360, 640, 3)
-    assert annotated(frame.image_rgb, result_of().objects, 1280).shape == (720, 1280, 3)
-    assert np.array_equal(frame.image_rgb, before)
+    pyramid_of(frame).resized(320, 180)  # the detector's
+    shared = [frame.image_rgb, *frame.halves.values()]
+    before = [one.copy() for one in shared]
+    for width, height in ((1280, 720), (640, 360), (320, 180)):
+        assert annotated(frame, result_of().objects, width).shape == (height, width, 3)
+    assert len(shared) == 3
+    assert all(np.array_equal(*pair) for pair in zip(shared, before, strict=True))
 
 
 @pytest.mark.parametrize(

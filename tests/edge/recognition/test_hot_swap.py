@@ -209,6 +209,33 @@ def test_gallery_that_serves_is_given_to_the_next_load(device):
     assert counts.total == {"activations result=serving": 1, **items}
 
 
+def test_lists_are_built_before_the_gallery_is_swapped_in(device):
+    may_end, built = threading.Event(), []
+
+    class Large(LoadedGallery):
+        needs_lists = True
+
+        def build_lists(self) -> None:
+            assert may_end.wait(DEADLINE_S)
+            built.append(True)
+
+    active = ActiveModels(
+        device,
+        lambda: load_best_pair(device, load, trusted, Starts(device)),
+        lambda *loaded: replace(load(*loaded), gallery=Large()),
+        lambda models: models,
+        FakeCounts(),
+    )
+    activate(device)
+    active.swap_if_ready()
+    active._reloader._thread.join(0.2)
+    assert active.swap_if_ready() is False
+    may_end.set()
+    active._reloader._thread.join(DEADLINE_S)
+    assert active.swap_if_ready() is True
+    assert built == [True]
+
+
 def test_failed_lists_are_counted_and_the_gallery_serves(caplog):
     class Failing(LoadedGallery):
         needs_lists = True

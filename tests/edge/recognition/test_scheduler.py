@@ -217,7 +217,8 @@ def shelf():
     def show(index, at_s):
         frame = Frame("shelf", index, picture, 0, 0.0, "file", at_s)
         now_ns[0] = round(at_s * 1e9)
-        return [one.track.track_id for one in scheduler.select(camera, frame, camera.advance(frame, found).detected)]
+        chosen = scheduler.select(camera, frame, camera.advance(frame, found).detected)
+        return {one.track.track_id: one.weight for one in chosen}
 
     now_ns = [0]
     scheduler = Scheduler(RecognitionConfig(looks_per_s=1), POLICY, counters, lambda: now_ns[0])
@@ -226,7 +227,7 @@ def shelf():
 
 def test_crop_that_the_budget_does_not_allow_is_not_measured(shelf):
     show, camera, counters = shelf
-    assert [show(0, 0.0), show(1, 0.1)] == [[], [1]]
+    assert [[*show(0, 0.0)], [*show(1, 0.1)]] == [[], [1]]
     assert [camera.states[i].features.best_sharpness > 0 for i in (1, 2, 3)] == [True, False, False]
     assert counters.snapshot() == {'looks_shed{camera="shelf",reason="budget"}': 2}
 
@@ -235,5 +236,13 @@ def test_poor_crop_leaves_the_budget_to_the_next_track(shelf):
     show, camera, counters = shelf
     show(0, 0.0)
     camera.states[1].features = TrackFeatures(best_sharpness=1e9)
-    assert show(1, 0.1) == [2]
+    assert [*show(1, 0.1)] == [2]
     assert counters.total("looks_shed", reason="poor_sight") == counters.total("looks_shed", reason="budget") == 1
+
+
+def test_less_sharp_crop_weighs_less(shelf):
+    show, camera, _ = shelf
+    show(0, 0.0)
+    assert show(1, 0.1) == {1: 1.0}
+    camera.states[1].features.best_sharpness *= 2
+    assert show(2, 1.2) == {1: pytest.approx(0.5**0.5)}

@@ -135,15 +135,24 @@ def test_box_of_another_size_in_the_same_place_is_another_track():
 @pytest.mark.parametrize("step_s", [0.0, 0.001, -0.02])
 def test_burst_of_late_frames_breaks_no_track(step_s):
     """After half a second without frames, those of that time arrive at once, with equal or disordered times."""
-    film = Film(gap_s=1.0)
+    film, newest_s = Film(gap_s=1.0), 0.0
     for frame in range(60):
         if 20 <= frame < 28:
             film.now_s += (0.5 if frame == 20 else step_s) - FRAME_S
         tracks = film.show(seen(50), seen(20 + 10 * frame, 250), seen(700 - 6 * frame, 400))
+        newest_s = max(newest_s, film.now_s)
+        assert {track.last_seen_s for track in tracks.values()} == {newest_s}
         assert max(abs(v) for track in tracks.values() for v in track.velocity) < 700
     assert film.ids == {1, 2, 3}
     assert film.ended == []
     assert tracks[2].velocity[0] == pytest.approx(150, abs=5)
+
+
+def test_box_that_appears_in_a_burst_is_not_fast():
+    film = Film()
+    film.show(seen(50))
+    film.now_s -= FRAME_S
+    assert film.show(seen(52))[1].velocity[0] == pytest.approx(120)  # 2 px in a 60th of a second
 
 
 def test_time_may_go_back_after_every_track_ended():
@@ -173,6 +182,26 @@ def test_box_that_now_and_then_covers_an_object_is_no_second_one():
     assert film.ids == {1}
 
 
+def test_box_inside_an_object_is_no_second_one():
+    film = Film()
+    for _ in range(5):
+        film.show(seen(100), seen(112, 112, size=36))  # IoU 0.36
+    assert film.ids == {1}
+
+
+def test_box_of_high_score_is_matched_before_a_nearer_one_of_low_score():
+    film = Film()
+    film.show(seen(100))
+    assert film.show(seen(120), seen(101, score=0.4))[1].box_px[0] == 120
+
+
+def test_track_seen_just_now_is_matched_before_a_nearer_one_long_unseen():
+    film = Film()
+    for frame in range(10):
+        film.show(seen(130), *([seen(100)] if frame < 2 else []))
+    assert film.show(seen(113)).keys() == {1}
+
+
 def test_object_beside_another_is_tracked_if_it_stays():
     film = Film()
     for _ in range(9):
@@ -189,6 +218,37 @@ def test_new_track_does_not_take_the_object_of_an_older_one():
         film.show(seen(100))
     film.show(seen(98), seen(130))
     assert film.show(seen(125)).keys() == {1}
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(20, 20, 20, 20)],
+        [(20, 0, 20, 60), (0, 20, 60, 20)],  # two lines that cross
+        [(60, 60, 10, 10)],
+        [(-90, -90, -30, -30)],
+        [(-1e9, -1e9, 1e9, 1e9)],
+    ],
+    ids=["point", "lines", "inside_out", "outside", "huge"],
+)
+def test_odd_boxes_break_no_other_track(boxes):
+    film = Film()
+    for number in range(20):
+        odd = boxes[number % len(boxes)]
+        tracks = film.show(seen(200), Detection(tuple(map(float, odd)), 0.9, "object"))
+        assert tracks[1].hits == number + 1
+
+
+def test_tracks_follow_a_change_of_resolution():
+    film = Film()
+    for frame in range(4):
+        film.show(seen(100 + 6 * frame))
+    (before,) = film.tracker.tracks
+    film.tracker.rescale(0.5, 2.0)
+    (after,) = film.tracker.tracks
+    assert after.box_px == (59, 200, 89, 320)
+    assert after.velocity == (before.velocity[0] / 2, 0.0)
+    assert before.velocity[0] == pytest.approx(90)
 
 
 def picture(level):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from quantize.build_network import Policy, build_network
+from quantize.bundle.pack import PackOptions, pack
 from quantize.dataset import Data
 from quantize.gates import LIMITS
-from quantize.pack import PackOptions, pack
 
 
 @pytest.fixture(scope="session")

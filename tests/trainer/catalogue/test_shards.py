@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
 
 from edge.gallery.generation import read_gallery
+from edge.gallery.writer import GalleryWriter
 from edge.imaging.image import decode_image, encode_image
 from tests.trainer.catalogue.test_embed_gallery import write_bundle
 from tests.trainer.toy import write_crops
@@ -130,6 +133,48 @@ def test_damaged_part_is_made_again_and_counted(world, monkeypatch, capsys):
     assert stores(world / "gallery") == before
 
 
+def test_part_that_cannot_be_read_stays(world, monkeypatch, capsys):
+    assert run(world, "--parts", f"{world}/parts") == 0
+    before = sorted((world / "parts").iterdir())
+
+    read = Path.read_bytes
+
+    def fails(path):
+        if path.suffix == ".bin":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fails)
+        assert run(world, "--parts", f"{world}/parts") == 1
+    assert ".bin: cannot read: Input/output error" in capsys.readouterr().err
+    assert sorted((world / "parts").iterdir()) == before
+
+
+def test_full_disk_is_one_clear_line(world, monkeypatch, capsys):
+    def fails(self):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(GalleryWriter, "close", fails)
+    assert run(world) == 1
+    assert f"{world}/gallery: cannot write the gallery: database or disk is full" in capsys.readouterr().err
+
+
+def test_run_without_shards_ignores_shards_beside_it(world):
+    assert run(world, "--shard", "1/3") == 0
+    assert run(world) == 0
+    assert run(world, out="fresh") == 0
+    assert stores(world / "gallery") == stores(world / "fresh")
+
+
+def test_store_of_a_category_whose_pictures_broke_is_removed(world):
+    assert run(world) == 0
+    for picture in (world / "data").glob("blue-*.png"):
+        picture.write_bytes(b"")
+    assert run(world) == 0
+    assert list(stores(world / "gallery")) == ["red.sqlite"]
+
+
 def test_bad_picture_spoils_no_shard(world, capsys):
     (world / "data/red-0-1.png").write_bytes(b"")
     for number in (1, 2):
@@ -160,7 +205,7 @@ def test_seal_names_missing_foreign_and_repeated_shards(world, capsys):
     assert "shard 2/4 is there 2 times: in" in refusal(world, capsys, "parts-1", "parts-2", "again")
     assert run(world, "--shard", "4/4", "--few", "0", "--parts", f"{world}/parts-4") == 0
     told = refusal(world, capsys, "parts-1", "parts-2", "parts-3", "parts-4")
-    assert "parts-4: shard 4/4 is of another bundle, catalogue or options than shard 1/4" in told
+    assert "parts-4: shard 4/4 is of another bundle, catalogue, option or number of shards than shard 1/4" in told
     assert "holds no finished shard" in refusal(world, capsys, "nowhere")
     assert run(world, "--shard", "4/4", "--parts", f"{world}/right") == 0
     part = next((world / "right").glob("part-*.bin"))
@@ -173,6 +218,12 @@ def test_seal_names_missing_foreign_and_repeated_shards(world, capsys):
 def test_shard_that_is_no_pair_is_an_error(world, capsys, text):
     assert run(world, "--shard", text) == 1
     assert "--shard: found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--per-item", "--jobs"])
+def test_number_below_one_is_an_error(world, capsys, option):
+    assert run(world, option, "0") == 1
+    assert f"{option}: found 0, expected 1 or more" in capsys.readouterr().err
 
 
 def upload(folder: Path, url: str) -> None:
@@ -202,6 +253,23 @@ def test_object_storage_gives_the_same_bytes(world, capsys):
         assert storage.cat_file(f"{out}/{name}") == data
     assert storage.exists(f"{out}/gallery.json")
     storage.rm("memory://catalogue", recursive=True)
+
+
+def test_pictures_of_a_local_index_may_be_in_object_storage(world):
+    import fsspec
+
+    assert run(world, out="plain") == 0
+    upload(world / "data", "memory://pictures")
+    assert run(world, "--root", "memory://pictures", "--split", "train") == 0
+    assert read_gallery(world / "gallery").items == 8
+    fsspec.filesystem("memory").rm("memory://pictures", recursive=True)
+
+
+def test_file_urls_name_local_folders(world):
+    assert run(world, out="plain") == 0
+    words = ["--bundle", f"file://{world}/bundle", "--data", f"file://{world}/data/index.csv"]
+    assert main(["embed", *words, "-o", f"file://{world}/new/gallery", "--parts", f"file://{world}/new/parts"]) == 0
+    assert stores(world / "new/gallery") == stores(world / "plain")
 
 
 def test_unknown_storage_is_one_clear_line(world, capsys):

@@ -21,8 +21,8 @@ from edge.finder.finder import open_finder
 from edge.imaging.image import encode_image
 from edge.telemetry.timing import Timings
 from quantize.build_network import Policy, build_network
+from quantize.bundle.pack import PackOptions, pack
 from quantize.dataset import Data
-from quantize.pack import PackOptions, pack
 from tests.trainer.toy import BACKBONE, optimiser
 from trainer.cli import main
 from trainer.model_setup import preprocess_of

@@ -14,8 +14,9 @@ from edge.inference.stages import load_stages
 from edge.manifest import embedding_space_id, parse_manifest
 from edge.telemetry.timing import Timings
 from quantize import build_network as build
-from quantize import cli, pack
+from quantize import cli
 from quantize.build_network import Policy, build_network
+from quantize.bundle import pack
 from quantize.compare_forms import evaluate
 from quantize.dataset import Data
 from quantize.network_spec import read_spec, spec_path

@@ -12,9 +12,10 @@ from edge.bundle.bundle import read_bundle
 from edge.config.schema import EngineConfig
 from edge.errors import BundleError, GalleryError
 from edge.manifest import Head
-from quantize import cli, pack
-from quantize.backward_compatible import CrossSpaceRecall, measure, reason_against
+from quantize import cli
 from quantize.build_network import Policy, build_network
+from quantize.bundle import pack
+from quantize.bundle.backward_compatible import CrossSpaceRecall, measure, reason_against
 from quantize.export import export_module
 from tests.quantize_samples import CATEGORIES, ITEMS_OF, crop_of, network
 from trainer.catalogue.embed_gallery import embed_gallery

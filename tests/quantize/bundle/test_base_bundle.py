@@ -6,8 +6,9 @@ from edge.bundle.bundle import read_bundle
 from edge.bundle.golden_probes import run_probes
 from edge.errors import QuantizeError
 from edge.inference.stages import load_stages
-from quantize import cli, pack
+from quantize import cli
 from quantize.build_network import Policy, build_network
+from quantize.bundle import pack
 from quantize.network_spec import read_spec, spec_path, write_spec
 from tests.quantize_samples import network
 

@@ -36,13 +36,13 @@ from edge.manifest import (
     parse_manifest,
 )
 from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
-from quantize.backward_compatible import TOLERANCE, check_compatibility
-from quantize.base_bundle import kept_models
 from quantize.build_network import Network
+from quantize.bundle.backward_compatible import TOLERANCE, check_compatibility
+from quantize.bundle.base_bundle import kept_models
+from quantize.bundle.embedding_spaces import assign_embedding_spaces
+from quantize.bundle.fit_silhouettes import fit_rule, silhouettes_by_item, similarities
 from quantize.compare import Vectors
 from quantize.dataset import Data
-from quantize.embedding_spaces import assign_embedding_spaces
-from quantize.fit_silhouettes import fit_rule, silhouettes_by_item, similarities
 from quantize.latency import cpu_name
 from quantize.network_spec import Model, conversion_path, model_entry
 from quantize.onnx_file import check_fits

@@ -7,7 +7,7 @@ from edge.manifest import SilhouetteRule
 from edge.silhouettes.rerank import RERANKED, silhouettes_for
 from edge.silhouettes.silhouette import SIDE
 from edge.types import Hit
-from quantize.fit_silhouettes import OFF, Similarities, fit_rule, similarities
+from quantize.bundle.fit_silhouettes import OFF, Similarities, fit_rule, similarities
 from quantize.open_set.score_crops import rerank_scores
 
 ITEMS = ("a", "b", "c")
