@@ -6,13 +6,14 @@ import hashlib
 from pathlib import Path
 
 from edge.bundle import slots
-from gallery_sync.documents import Release, object_path, parse_bundle_manifest
-from gallery_sync.download import Retry
-from gallery_sync.publish import publish
-from gallery_sync.pull import Allowed, PullResult, pull
-from gallery_sync.repository import read_bundle_head, read_object, read_release
-from gallery_sync.transport import FolderTransport, HttpTransport
-from gallery_sync.trust import HashesOnly
+from gallery_sync.device.pull import Allowed, PullResult, pull
+from gallery_sync.formats.fields import object_path, parse_bundle_manifest
+from gallery_sync.formats.unsigned import Release
+from gallery_sync.repository.folder import read_bundle_head, read_object, read_release
+from gallery_sync.repository.publish import publish
+from gallery_sync.transport.download import Retry
+from gallery_sync.transport.repository_files import FolderTransport, HttpTransport
+from gallery_sync.trust.hashes_only import HashesOnly
 from tests.store_samples import make_bundle, make_gallery
 from tests.sync_server import Server
 

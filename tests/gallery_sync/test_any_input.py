@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from edge.errors import FinesightError, SyncError
 from edge.gallery.generation import generation_id
-from gallery_sync.addresses import follow_redirect, parse_address
-from gallery_sync.documents import BundleHead, Envelope, GalleryHead, GalleryRelease, object_path, parse
-from gallery_sync.last_release import check_follows, read_last_release
-from gallery_sync.plan import read_plan
-from gallery_sync.repository import check_repository, read_history, read_release
-from gallery_sync.transport import FolderTransport, HttpTransport, _offset, open_transport
+from gallery_sync.device.last_release import check_follows, read_last_release
+from gallery_sync.device.plan import read_plan
+from gallery_sync.formats.fields import object_path, parse
+from gallery_sync.formats.unsigned import BundleHead, Envelope, GalleryHead, GalleryRelease
+from gallery_sync.repository.folder import check_repository, read_history, read_release
+from gallery_sync.transport.addresses import follow_redirect, parse_address
+from gallery_sync.transport.repository_files import FolderTransport, HttpTransport, _offset, open_transport
 
 ANY_INPUT = settings(derandomize=True, max_examples=60, deadline=None)
 VALUES = st.recursive(

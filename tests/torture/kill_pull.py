@@ -19,8 +19,8 @@ import pytest
 from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.errors import BundleError
-from gallery_sync.documents import Release
-from gallery_sync.repository import read_release
+from gallery_sync.formats.unsigned import Release
+from gallery_sync.repository.folder import read_release
 from tests.store_samples import trusted
 from tests.sync_samples import active, publish_release, pull_from, tree_hashes
 from tests.sync_server import Server, serving

@@ -17,9 +17,9 @@ from urllib.request import url2pathname
 
 from edge.errors import SyncError
 from edge.redact import redact_address
-from gallery_sync.addresses import MOST_REDIRECTS, Address, follow_redirect, parse_address
-from gallery_sync.http_connection import Access, Response, request
-from gallery_sync.time_limits import MIN_BYTES_PER_S, WINDOW_S, Deadline, InterruptedTransferError, TimeLimits
+from gallery_sync.transport.addresses import MOST_REDIRECTS, Address, follow_redirect, parse_address
+from gallery_sync.transport.http_connection import Access, Response, request
+from gallery_sync.transport.time_limits import MIN_BYTES_PER_S, WINDOW_S, Deadline, InterruptedTransferError, TimeLimits
 
 _CHUNK = 1 << 16
 _WORTH_RETRYING = {204, 408, 425, 429, 500, 502, 503, 504}
@@ -75,7 +75,7 @@ class FolderTransport:
 
 
 class HttpTransport:
-    """Reads a repository from a web server. The rules for redirects are in `gallery_sync.addresses`."""
+    """Reads a repository from a web server. The rules for redirects are in `gallery_sync.transport.addresses`."""
 
     def __init__(
         self,

@@ -19,19 +19,8 @@ from pathlib import Path
 
 from edge.durable import file_mismatch
 from edge.errors import SyncError
-from gallery_sync.documents import (
-    LARGEST_DOCUMENT_BYTES,
-    RELEASE_NAME,
-    BundleHead,
-    Envelope,
-    GalleryHead,
-    ObjectRef,
-    Release,
-    history_path,
-    object_path,
-    parse,
-    parse_bundle_manifest,
-)
+from gallery_sync.formats.fields import LARGEST_DOCUMENT_BYTES, ObjectRef, object_path, parse, parse_bundle_manifest
+from gallery_sync.formats.unsigned import RELEASE_NAME, BundleHead, Envelope, GalleryHead, Release, history_path
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ import pytest
 
 from edge.errors import BundleError, SyncError
 from gallery_sync.cli import main
-from gallery_sync.documents import history_path, object_path
-from gallery_sync.publish import publish, publish_earlier
-from gallery_sync.repository import check_repository, read_release, read_releases
+from gallery_sync.formats.fields import object_path
+from gallery_sync.formats.unsigned import history_path
+from gallery_sync.repository.folder import check_repository, read_release, read_releases
+from gallery_sync.repository.publish import publish, publish_earlier
 from tests.power_cut import IMAGES, PowerCut
 from tests.store_samples import make_bundle, make_gallery
 

@@ -21,10 +21,10 @@ from typing import Protocol
 
 from edge.durable import file_mismatch, replace_file
 from edge.errors import SyncError
-from gallery_sync.documents import ObjectRef, object_path
+from gallery_sync.formats.fields import ObjectRef, object_path
 from gallery_sync.fresh_files import open_part, part_size, remove
-from gallery_sync.time_limits import Deadline, InterruptedTransferError
-from gallery_sync.transport import Body
+from gallery_sync.transport.repository_files import Body
+from gallery_sync.transport.time_limits import Deadline, InterruptedTransferError
 
 log = logging.getLogger(__name__)
 

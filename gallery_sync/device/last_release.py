@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.bundle.active_pointer import ActivePointer, ReleaseName, read_active_pointer, read_staged_pointer
 from edge.durable import write_durably
 from edge.errors import BundleError, SyncError
-from gallery_sync.documents import LARGEST_SEQUENCE, Name, Release
+from gallery_sync.formats.fields import LARGEST_SEQUENCE, Name
+from gallery_sync.formats.unsigned import Release
 from gallery_sync.fresh_files import remove
 
 MOST_AHEAD = 1_000_000

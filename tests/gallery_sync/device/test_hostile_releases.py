@@ -10,7 +10,7 @@ import pytest
 from edge.bundle import slots
 from edge.bundle.active_pointer import read_staged_pointer
 from edge.errors import SyncError
-from gallery_sync.publish import publish
+from gallery_sync.repository.publish import publish
 from tests.hostile_releases import KINDS, forge_release
 from tests.store_samples import make_bundle, make_gallery, trusted
 from tests.sync_samples import active, publish_release, pull_folder, tree_hashes

@@ -12,12 +12,12 @@ import pytest
 
 from edge.errors import SyncError
 from gallery_sync.cli import main
-from gallery_sync.download import Retry
-from gallery_sync.http_connection import Access
-from gallery_sync.pull import pull
-from gallery_sync.time_limits import Deadline, InterruptedTransferError, RateMeter, TimeLimits
-from gallery_sync.transport import HttpTransport
-from gallery_sync.trust import HashesOnly
+from gallery_sync.device.pull import pull
+from gallery_sync.transport.download import Retry
+from gallery_sync.transport.http_connection import Access
+from gallery_sync.transport.repository_files import HttpTransport
+from gallery_sync.transport.time_limits import Deadline, InterruptedTransferError, RateMeter, TimeLimits
+from gallery_sync.trust.hashes_only import HashesOnly
 from tests.integration.certificates import Authority
 from tests.sync_samples import active, embedder_for, publish_release, pull_from
 from tests.sync_server import answer, cut_after, raw, redirect, serving, silent

@@ -14,12 +14,12 @@ from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.errors import BundleError, SyncError
 from gallery_sync.cli import main
-from gallery_sync.documents import canonical_json, object_path
-from gallery_sync.download import Retry
-from gallery_sync.publish import publish
-from gallery_sync.pull import pull
-from gallery_sync.transport import FolderTransport, HttpTransport, open_transport
-from gallery_sync.trust import HashesOnly
+from gallery_sync.device.pull import pull
+from gallery_sync.formats.fields import canonical_json, object_path
+from gallery_sync.repository.publish import publish
+from gallery_sync.transport.download import Retry
+from gallery_sync.transport.repository_files import FolderTransport, HttpTransport, open_transport
+from gallery_sync.trust.hashes_only import HashesOnly
 from tests.power_cut import IMAGES, PowerCut
 from tests.store_samples import SPACE, make_bundle, make_gallery, trusted
 from tests.sync_samples import WAITS, active, embedder_for, publish_release, pull_from
@@ -283,7 +283,7 @@ def test_publish_pull_and_check_commands(tmp_path, capsys):
 
 
 def test_pulled_release_is_activated_after_its_probes_pass(tmp_path):
-    demo = Path(__file__).parents[2] / "demo"
+    demo = Path(__file__).parents[3] / "demo"
     repo, device = tmp_path / "repo", tmp_path / "device"
     assert main(["publish", str(repo), "--bundle", str(demo / "bundle"), "--gallery", str(demo / "gallery")]) == 0
     assert main(["pull", repo.as_uri(), "--state-dir", str(device), "--activate"]) == 0

@@ -14,7 +14,7 @@ from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.slots import read_bundle_and_gallery
 from edge.errors import SyncError
 from gallery_sync.cli import main
-from gallery_sync.state_folder import one_pull
+from gallery_sync.device.state_folder import one_pull
 from tests.file_damage import DAMAGES
 from tests.store_samples import trusted
 from tests.sync_samples import active, publish_release, pull_folder, tree_hashes

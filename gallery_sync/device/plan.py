@@ -11,18 +11,15 @@ from edge.file_names import distinct_file_names
 from edge.gallery.generation import generation_id
 from edge.gallery.store import SUFFIX
 from edge.manifest import Manifest
-from gallery_sync.documents import (
+from gallery_sync.formats.fields import (
     LARGEST_DOCUMENT_BYTES,
-    LARGEST_HEAD_BYTES,
     LARGEST_RELEASE_BYTES,
-    BundleHead,
-    GalleryHead,
     ObjectRef,
-    Release,
     parse,
     parse_bundle_manifest,
 )
-from gallery_sync.download import Fetcher, ReleaseError
+from gallery_sync.formats.unsigned import LARGEST_HEAD_BYTES, BundleHead, GalleryHead, Release
+from gallery_sync.transport.download import Fetcher, ReleaseError
 
 _LARGEST_HEADS_BYTES = 64 << 20  # of all categories
 

@@ -10,9 +10,9 @@ from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.errors import SyncError
 from gallery_sync.cli import main
-from gallery_sync.documents import Release
-from gallery_sync.last_release import MOST_AHEAD, LastRelease, check_follows, read_last_release
-from gallery_sync.pull import Allowed
+from gallery_sync.device.last_release import MOST_AHEAD, LastRelease, check_follows, read_last_release
+from gallery_sync.device.pull import Allowed
+from gallery_sync.formats.unsigned import Release
 from tests.store_samples import trusted
 from tests.sync_samples import active, embedder_for, publish_release, pull_from
 

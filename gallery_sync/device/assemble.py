@@ -19,10 +19,10 @@ from edge.bundle.layout import SLOTS, gallery_folder, gallery_generations, slot_
 from edge.durable import file_mismatch
 from edge.errors import BundleError, FinesightError, GalleryError, SyncError, one_line
 from edge.gallery.generation import Gallery, read_gallery, write_gallery_index
-from gallery_sync.documents import ObjectRef
-from gallery_sync.download import Fetcher, ReleaseError
+from gallery_sync.device.plan import Plan
+from gallery_sync.formats.fields import ObjectRef
 from gallery_sync.fresh_files import copy_new, create_new
-from gallery_sync.plan import Plan
+from gallery_sync.transport.download import Fetcher, ReleaseError
 
 log = logging.getLogger(__name__)
 

@@ -16,24 +16,20 @@ from edge.bundle.bundle import MANIFEST_NAME, check_compatible, read_bundle
 from edge.durable import file_mismatch, make_folder, replace_file, write_durably
 from edge.errors import SyncError
 from edge.gallery.generation import Gallery, read_gallery
-from gallery_sync.documents import (
-    LARGEST_SEQUENCE,
+from gallery_sync.device.last_release import MOST_AHEAD
+from gallery_sync.formats.fields import LARGEST_SEQUENCE, ObjectRef, canonical_json, object_path, parse
+from gallery_sync.formats.unsigned import (
     RELEASE_NAME,
     BundleHead,
     Envelope,
     GalleryHead,
     GalleryRelease,
-    ObjectRef,
     Release,
     bundle_head_path,
-    canonical_json,
     gallery_head_paths,
     history_path,
-    object_path,
-    parse,
 )
-from gallery_sync.last_release import MOST_AHEAD
-from gallery_sync.repository import (
+from gallery_sync.repository.folder import (
     check_release,
     history_sequences,
     read_bundle_head,

@@ -19,8 +19,8 @@ from pathlib import Path
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from edge.errors import SyncError
-from gallery_sync.addresses import Address, parse_address
-from gallery_sync.time_limits import Deadline, InterruptedTransferError, RateMeter, TimeLimits
+from gallery_sync.transport.addresses import Address, parse_address
+from gallery_sync.transport.time_limits import Deadline, InterruptedTransferError, RateMeter, TimeLimits
 
 _MOST_OVERHEAD_BYTES = 1 << 20  # headers, chunk sizes and trailers of one response, beside as much as its body
 _MOST_ADDRESSES = 8  # of a host that are tried

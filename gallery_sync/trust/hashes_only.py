@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gallery_sync.documents import Envelope, Release, parse
+from gallery_sync.formats.fields import parse
+from gallery_sync.formats.unsigned import Envelope, Release
 
 
 class HashesOnly:

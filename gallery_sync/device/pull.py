@@ -2,8 +2,8 @@
 
 Rules this module keeps:
 1. What serves never changes; `edge.bundle.slots.activate` is a separate step.
-2. Only a release that follows the last one is accepted: see `gallery_sync.last_release`.
-3. Nothing is installed before all of the release is verified, and fits together: see `gallery_sync.assemble`.
+2. Only a release that follows the last one is accepted: see `gallery_sync.device.last_release`.
+3. Nothing is installed before all of the release is verified, and fits together: see `gallery_sync.device.assemble`.
 4. A damaged state folder is repaired, not refused: what is missing or wrong is installed again.
 """
 
@@ -31,13 +31,14 @@ from edge.bundle.install import install_bundle, install_gallery
 from edge.bundle.layout import STAGED
 from edge.bundle.pairs import Pair, open_slot, read_pointer_or_none
 from edge.errors import BundleError, SyncError
-from gallery_sync.assemble import INCOMING_NAME, assemble
-from gallery_sync.documents import LARGEST_DOCUMENT_BYTES, RELEASE_NAME, Release
-from gallery_sync.download import Fetcher, ReleaseError, Retry, StorageError, Transport
+from gallery_sync.device.assemble import INCOMING_NAME, assemble
+from gallery_sync.device.last_release import check_follows, read_last_release, write_last_release
+from gallery_sync.device.plan import Plan, read_plan
+from gallery_sync.device.state_folder import make_ready, one_pull
+from gallery_sync.formats.fields import LARGEST_DOCUMENT_BYTES
+from gallery_sync.formats.unsigned import RELEASE_NAME, Release
 from gallery_sync.fresh_files import remove
-from gallery_sync.last_release import check_follows, read_last_release, write_last_release
-from gallery_sync.plan import Plan, read_plan
-from gallery_sync.state_folder import make_ready, one_pull
+from gallery_sync.transport.download import Fetcher, ReleaseError, Retry, StorageError, Transport
 
 log = logging.getLogger(__name__)
 
