@@ -37,8 +37,8 @@ from benchmarks.grocery import machine  # noqa: E402
 from edge.bundle.bundle import Bundle, read_bundle  # noqa: E402
 from edge.bundle.choose_engines import TrialOptions, choose_engines  # noqa: E402
 from edge.bundle.judge import Judge  # noqa: E402
-from edge.bundle.race import fast_ms  # noqa: E402
 from edge.bundle.trial_process import TrialProcess  # noqa: E402
+from edge.bundle.trial_times import fast_ms  # noqa: E402
 from edge.inference.engine_choice import EngineChoice, Model, models_of  # noqa: E402
 from edge.manifest import DetectorModel  # noqa: E402
 

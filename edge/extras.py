@@ -17,6 +17,7 @@ _EXTRAS_OF_PACKAGE = {  # of the server: extras that bring an importable package
     **dict.fromkeys(("onnx", "tqdm", "PIL"), ("trainer", "quantize")),
     "pymatting": ("matting",),
     **dict.fromkeys(("fsspec", "ray"), ("scale",)),
+    "cryptography": ("sync",),
 }
 RTX_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 _EXTRA_OF_ENGINE = {

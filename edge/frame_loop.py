@@ -102,6 +102,7 @@ class FrameLoop:
     def _publish(self, events: list[Event]) -> None:
         for event in events:
             if event.type == "end":
+                self._counters.add("answers", result="unknown" if event.decision.match is None else "known")
                 self._gallery_drift.add(event.decision, self.pipeline.models)
             if "capture_to_decision" in event.latency_ms:
                 self._timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})

@@ -326,6 +326,13 @@ class FinderModel(_Model):
         return shapes
 
 
+class Budget(_ManifestPart):
+    """What a bundle may need on a device; one that would need more refuses it before it serves."""
+
+    p95_ms: Annotated[float, Field(gt=0, le=1e6)] | None = None  # one golden probe through its models, 95th percentile
+    memory_mib: Annotated[int, Field(ge=1, le=1 << 30)] | None = None  # resident, with every model and the gallery
+
+
 class Manifest(_ManifestPart):
     """A bundle: every model a device runs, and the probes that verify them."""
 
@@ -344,6 +351,7 @@ class Manifest(_ManifestPart):
     finder: FinderModel | None = None  # None: objects that the detector misses are not searched for
     probes: Annotated[list[Probe], Field(max_length=_MAX_FILES)] = []  # golden probes of the classifier and embedders
     scene_probes: Annotated[list[SceneProbe], Field(max_length=_MAX_FILES)] = []  # golden probes of the detector
+    budget: Budget | None = None  # None: the device's own limits decide
     evaluation: dict[str, Any] = {}  # tables FP32 beside INT8, as measured when packed
     provenance: dict[str, Any] = {}  # seeds, data cards, tool versions
     waived: Annotated[list[_Prose], Field(max_length=_MAX_FILES)] = []  # gates that failed and were waived by name

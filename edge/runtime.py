@@ -37,17 +37,20 @@ from edge.recognition.chosen_engines import proof_options
 from edge.recognition.engine_states import engine_states, engine_totals
 from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
 from edge.recognition.loaded_models import LoadedModels
+from edge.telemetry.agent_report import AgentReports
 from edge.telemetry.counters import Counters
-from edge.telemetry.health_report import HealthReport, RuntimeState, resident_bytes
+from edge.telemetry.health_report import HealthReport, RuntimeState, ServedRelease, resident_bytes
 from edge.telemetry.systemd import notify_systemd, watchdog_interval_s
 from edge.telemetry.temperature import is_throttling, read_temperatures
 from edge.telemetry.timing import StageTimer
+from edge.telemetry.vital_signs import VitalSigns, VitalSignsTaker, VitalSignsWriter, monotonic_s
 from edge.types import CameraState, Frame
 
 log = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_S = 60.0
-_TICK_S = 0.25
+_TICK_S = 0.1
+_LOOK_S = 0.1  # for an activated bundle and gallery: a few calls of stat(2)
 _WITHOUT_VIEW: frozenset[CameraState] = frozenset(get_args(CameraState)) - {"online"}  # tracks end in these states
 
 
@@ -116,6 +119,9 @@ class Runtime:
         self.observers = self._frame_loop.observers
         build = partial(build_camera, self._latest_frames, self._recorders, self.counters)
         self._cameras = Cameras(build, self._latest_frames, config.cameras)
+        self._agent_reports = AgentReports(config.state_dir, self.counters)
+        self._vital_signs_taker = VitalSignsTaker(time.time(), monotonic_s())
+        self._vital_signs = VitalSignsWriter(config.state_dir, self.vital_signs, self.counters)
 
     def __enter__(self) -> Runtime:  # noqa: PYI034  Self is not in Python 3.10
         self._state = "running"
@@ -123,6 +129,7 @@ class Runtime:
         self._publish_self()
         self._cameras.open_due()
         self._keep_config()
+        self._vital_signs.start()
         notify_systemd("READY=1")
         names = ", ".join(self.config.cameras)
         log.info("ready: bundle %s, gallery %s, cameras %s", self.models.bundle_id, self.models.gallery_id, names)
@@ -138,6 +145,7 @@ class Runtime:
         self._recorders.close()
         self._publish_health()
         self._publisher.close()
+        self._vital_signs.close()
         self._outbox.close()
         if kind is None:  # it was asked to stop
             self._starts.end_well(self._active_models.serving.pair)
@@ -150,7 +158,7 @@ class Runtime:
             until_end: also return once every file has ended and all its frames are recognised.
             reload: set by a signal; the configuration is then read again.
         """
-        next_tick = next_health = time.monotonic()
+        next_tick = next_look = next_health = time.monotonic()
         watchdog_s = watchdog_interval_s() or _HEALTH_INTERVAL_S
         next_watchdog = next_tick
         connected = False
@@ -165,16 +173,12 @@ class Runtime:
             self._cameras.open_due()
             self._publish_camera_states()
             self._frame_loop.reidentify()
+            if now >= next_look:
+                next_look = now + _LOOK_S
+                self._look_at_pointer()
             if now >= next_tick:
                 next_tick = now + 1.0
-                self._cameras.watch()
-                self._count_drops()
-                if self._active_models.swap_if_ready():
-                    self._publish_self_and_health()
-                if now >= self._stays_up_at:
-                    pair = self._active_models.serving.pair
-                    self._starts.end_well(pair)
-                    self._engine_prover.check(slot_folder(self.config.state_dir, pair.slot))
+                self._tick(now)
             if now >= next_watchdog:  # fed by the frame loop: if it hangs, systemd restarts the process
                 next_watchdog = now + watchdog_s
                 notify_systemd("WATCHDOG=1")
@@ -187,6 +191,21 @@ class Runtime:
                 if until_end:
                     return
                 stop.wait(_TICK_S)
+
+    def _look_at_pointer(self) -> None:
+        """Swap in what was activated, and tell everybody."""
+        if self._active_models.swap_if_ready():
+            self._vital_signs.hurry()
+            self._publish_self_and_health()
+
+    def _tick(self, now: float) -> None:
+        """Do what is done once a second."""
+        self._cameras.watch()
+        self._count_drops()
+        if now >= self._stays_up_at:
+            pair = self._active_models.serving.pair
+            self._starts.end_well(pair)
+            self._engine_prover.check(slot_folder(self.config.state_dir, pair.slot))
 
     @property
     def fallback(self) -> str | None:
@@ -307,13 +326,17 @@ class Runtime:
         """Return the seconds since the frame loop's last iteration."""
         return (time.monotonic_ns() - self._iterated_ns) / 1e9
 
+    def vital_signs(self) -> VitalSigns:
+        """Return what the update agent reads; from one thread at a time."""
+        return self._vital_signs_taker.take(self.report(), self.counters, monotonic_s())
+
     def report(self) -> HealthReport:
         """Return the state of the device; from any thread."""
         events, size = self._outbox.depth()
         safe_mode = self._file is not None and self._file.safe_mode
         publisher, serving = self._publisher.publisher, self._active_models.serving
         models, gpu_fallback, building = serving.models, self._gpu.fallback, self._gpu.progress
-        limits, drift = self.config.gallery, self._gallery_drift.drift
+        limits, drift, release = self.config.gallery, self._gallery_drift.drift, serving.release
         is_degraded = safe_mode or serving.fallback is not None or gpu_fallback is not None
         gallery_age_s = age_s(models.gallery_created_at, time.time())
         return HealthReport(
@@ -341,6 +364,13 @@ class Runtime:
             temperatures_c=read_temperatures(),
             throttling=is_throttling(),
             versions={"edge": __version__, "bundle": models.bundle_id, "gallery": models.gallery_id},
+            slot=serving.pair.slot,
+            release=None
+            if release is None
+            else ServedRelease(release.line, release.sequence, release.gallery_sequence),
+            trial=serving.trial,
+            taught=models.taught,
+            update=self._agent_reports.newest(),
             gallery_space="compatible" if models.compatible_categories else "native",
             categories_compatible=tuple(sorted(models.compatible_categories)),
             gallery_age_s=gallery_age_s,

@@ -8,8 +8,12 @@ import sys
 from edge import __version__
 from edge.errors import FinesightError
 from edge.telemetry.known_secrets import hide, set_up_logging
+from gallery_sync.agent import verbs as agent_verbs
 from gallery_sync.device import verbs as device_verbs
+from gallery_sync.enrolment import verbs as enrolment_verbs
+from gallery_sync.repository import gallery_verbs
 from gallery_sync.repository import verbs as repository_verbs
+from gallery_sync.repository.ceremonies import verbs as ceremony_verbs
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -20,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--verbose", action="store_true", help="log every step")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for room in (repository_verbs, device_verbs):
+    for room in (ceremony_verbs, repository_verbs, gallery_verbs, enrolment_verbs, device_verbs, agent_verbs):
         room.add_verbs(verbs)
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true", help="print JSON")
@@ -39,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("edge-sync: interrupted; the next one goes on where it stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `edge-sync ... | head`
+        sys.stderr.close()
+        return 0
     return answer
 
 

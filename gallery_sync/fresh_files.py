@@ -9,6 +9,7 @@ Rules this module keeps:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -36,6 +37,19 @@ def copy_new(source: Path, target: Path) -> None:
     """
     with open(source, "rb", opener=_opener(0)) as readable, create_new(target) as file:
         shutil.copyfileobj(readable, file, _CHUNK_BYTES)
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """Read a regular file, at most so many bytes and one; a pipe or a link does not hold the reader.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return file.read(most_bytes + 1)
 
 
 def remove(path: Path) -> bool:

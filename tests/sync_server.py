@@ -20,16 +20,22 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, folder: Path, tls: ssl.SSLContext | None = None, *, keep_alive: bool = False) -> None:
+        super().__init__(("127.0.0.1", 0), _KeepingHandler if keep_alive else _Handler)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.folder = folder
         self.faults: dict[str, list[Fault]] = {}  # by path; each is used once, the last one always
         self.requests: list[tuple[str, str]] = []  # path, range
         self.headers: list[dict[str, str]] = []  # of each request
+        self.connections = 0
         self.stopping = threading.Event()
         self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.server_port}"
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Count a connection."""
+        self.connections += 1
+        return super().get_request()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -70,6 +76,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
+
+
+class _KeepingHandler(_Handler):
+    """Keeps connections open between requests."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # a response in few packets
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
@@ -158,9 +171,9 @@ def raw(*pieces: bytes, endless: bytes = b"", every_s: float = 0.0) -> Fault:
 
 
 @contextmanager
-def serving(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """Serve a folder on loopback."""
-    with Server(folder, tls) as running:
+def serving(folder: Path, tls: ssl.SSLContext | None = None, *, keep_alive: bool = False) -> Iterator[Server]:
+    """Serve a folder on loopback; `keep_alive` keeps connections open between requests."""
+    with Server(folder, tls, keep_alive=keep_alive) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

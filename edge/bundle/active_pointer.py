@@ -1,6 +1,7 @@
 """The pointer files that name a bundle slot and a gallery generation: `current` is active, `staged` is next.
 
-`current.copy` is a copy of `current`, so that damage to one file does not lose which pair is active.
+`current.copy` is a copy of `current`, so that damage to one file does not lose which pair is active. A pair that is
+active on trial is confirmed or rolled back later; until then `previous` is the pair to go back to.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class ReleaseName(BaseModel):
 
     line: Annotated[str, Field(max_length=80)]
     sequence: Annotated[int, Field(ge=0, lt=2**53)]
+    gallery_sequence: Annotated[int, Field(ge=0, lt=2**53)] | None = None  # None: the repository counted none
+
+
+TrialId = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,80}$")]
 
 
 class ActivePointer(BaseModel):
@@ -39,6 +44,7 @@ class ActivePointer(BaseModel):
     bundle_id: str
     gallery: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # generation
     release: ReleaseName | None = None  # None: installed from folders
+    trial: TrialId | None = None  # that decides whether the pair stays; None: confirmed, or activated by a person
     previous: ActivePointer | None = None
 
 
@@ -74,9 +80,18 @@ def write_active_pointer(state_dir: Path, pointer: ActivePointer) -> None:
     Raises:
         OSError: the file cannot be written.
     """
+    rename_active_pointer(state_dir, pointer)
+    (state_dir / STAGED).unlink(missing_ok=True)
+
+
+def rename_active_pointer(state_dir: Path, pointer: ActivePointer) -> None:
+    """Write another name or trial of what is active; what was staged stays.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     _write(state_dir / ACTIVE, pointer)
     _write(state_dir / ACTIVE_COPY, pointer)
-    (state_dir / STAGED).unlink(missing_ok=True)
 
 
 def write_staged_pointer(state_dir: Path, pointer: ActivePointer) -> None:
@@ -91,6 +106,7 @@ def write_staged_pointer(state_dir: Path, pointer: ActivePointer) -> None:
 def repair_active_pointer(state_dir: Path, serving: ActivePointer | None) -> list[Path]:
     """Write a damaged or missing `current`, or its copy, from the other one; if both are damaged, from what serves.
 
+    A copy that differs, as after a power cut between the two, is written again, too.
     A device on which nothing was ever activated stays so.
 
     Args:
@@ -111,16 +127,19 @@ def repair_active_pointer(state_dir: Path, serving: ActivePointer | None) -> lis
         if pointer is not None:
             damaged = _damaged(state_dir)
             for path in damaged:
-                log.warning("%s: damaged or missing; writing it again", path)
+                log.warning("%s: damaged, missing or out of date; writing it again", path)
                 _write(path, pointer)
         return damaged
 
 
 def _damaged(state_dir: Path) -> list[Path]:
-    """Return which of the two files cannot be read, if there is any."""
+    """Return which of the two files cannot be read, if there is any; the copy also where it differs."""
     paths = [state_dir / name for name in (ACTIVE, ACTIVE_COPY)]
-    exists = any(os.path.lexists(path) for path in paths)
-    return [path for path in paths if exists and _read_or_none(state_dir, path.name) is None]
+    if not any(os.path.lexists(path) for path in paths):
+        return []
+    pointer, copy = (_read_or_none(state_dir, path.name) for path in paths)
+    found = [path for path, read in zip(paths, (pointer, copy), strict=True) if read is None]
+    return found or ([] if pointer == copy else [paths[1]])
 
 
 def edge_command(verb: str, state_dir: Path) -> str:

@@ -4,6 +4,8 @@ Rules this module keeps:
 1. Nothing becomes active before it was verified and proved.
 2. One pointer file switches bundle and gallery together. After a power cut it names the old ones or the new ones.
 3. Every function that changes something holds the lock of `edge.bundle.change_lock`.
+4. A pair on trial is never what a rollback returns to: after it is rolled back there is no previous pair, and a pair
+   that is activated during a trial has the one before the trial as its previous pair, where that is still whole.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from edge.bundle.active_pointer import (
     edge_command,
     read_active_pointer,
     read_staged_pointer,
+    rename_active_pointer,
     write_active_pointer,
     write_staged_pointer,
 )
@@ -139,7 +142,11 @@ def slot_of(state_dir: Path, name: str) -> str:
 
 
 def activate(
-    state_dir: Path, slot: str | None = None, generation: str | None = None, prove: Prove | None = None
+    state_dir: Path,
+    slot: str | None = None,
+    generation: str | None = None,
+    prove: Prove | None = None,
+    trial: str | None = None,
 ) -> ActivePointer:
     """Verify and prove a bundle and gallery, and make them active.
 
@@ -148,6 +155,8 @@ def activate(
         slot: a slot or a bundle id; None: the staged one, else the active one.
         generation: of the gallery; None: the staged one, else the active one.
         prove: tries the pair on this machine; None: in a child process, and chooses the engines.
+        trial: that decides later whether the pair stays, by `confirm` or `rollback`; None: it stays. A pair that is
+            active and confirmed already stays so: it only gets the name of the staged release.
 
     Raises:
         BundleError: nothing is staged, the slot is damaged, the embedding spaces differ, a probe fails, or the disk
@@ -159,7 +168,33 @@ def activate(
         pointer = _to_activate(state_dir, slot, generation)
         prove = prove or prover(ProofOptions(cache=state_dir / "cache"), state_dir)
         prove(slot_folder(state_dir, pointer.slot), gallery_folder(state_dir, pointer.gallery))
-        return _switch(state_dir, pointer)
+        return _switch(state_dir, ActivePointer.model_validate(pointer.model_dump() | {"trial": trial}))
+
+
+def confirm(state_dir: Path, trial: str) -> ActivePointer:
+    """End a trial: the active pair stays. What serves is not loaded again.
+
+    Confirming twice does no harm.
+
+    Args:
+        state_dir: of the device.
+        trial: as given to `activate`.
+
+    Raises:
+        BundleError: nothing is active, another trial is, or the disk failed.
+    """
+    with changing(state_dir, "confirming"):
+        active = read_active_pointer(state_dir)
+        if active is None or active.trial not in (None, trial):
+            found = "no active bundle" if active is None else f"trial {active.trial}"
+            raise BundleError(f"{state_dir}: found {found}, expected trial {trial}; nothing was confirmed")
+        if active.trial is None:
+            return active
+        confirmed = active.model_copy(update={"trial": None})
+        with map_disk_errors(f"{state_dir}: confirming bundle {active.bundle_id}"):
+            rename_active_pointer(state_dir, confirmed)
+    log.info("bundle %s with gallery %s is confirmed by trial %s", confirmed.bundle_id, confirmed.gallery, trial)
+    return confirmed
 
 
 def _to_activate(state_dir: Path, slot: str | None, generation: str | None) -> ActivePointer:
@@ -210,9 +245,14 @@ def rollback(state_dir: Path) -> ActivePointer:
 
 def _switch(state_dir: Path, pointer: ActivePointer) -> ActivePointer:
     """Make a verified pair active; the one before it stays installed."""
+    active, _ = read_pointer_or_none(state_dir)
+    if active and active.trial is None and Pair.of(active) == Pair.of(pointer):
+        pointer = pointer.model_copy(update={"trial": None})
     before = _serving_pointer(state_dir)
     if before and Pair.of(before) == Pair.of(pointer):
         before = before.previous
+    elif before and before.trial is not None:
+        before = _before_trial(state_dir, before, pointer)
     if before:
         pointer = pointer.model_copy(update={"previous": before.model_copy(update={"previous": None})})
     with map_disk_errors(f"{state_dir}: switching to bundle {pointer.bundle_id}"):
@@ -224,6 +264,21 @@ def _switch(state_dir: Path, pointer: ActivePointer) -> ActivePointer:
     except OSError as error:
         log.warning("%s: cannot delete old galleries: %s", state_dir, error)
     return pointer
+
+
+def _before_trial(state_dir: Path, tried: ActivePointer, pointer: ActivePointer) -> ActivePointer | None:
+    """Return what a pair has as its previous one that replaces a pair on trial."""
+    before = tried.previous
+    if before is None:
+        return tried.model_copy(update={"trial": None})
+    if Pair.of(before) == Pair.of(pointer):  # a rollback
+        return None
+    try:
+        open_pair(state_dir, Pair.of(before))
+    except FinesightError as error:
+        log.warning("%s; going back would lead to the pair that was on trial", error)
+        return tried.model_copy(update={"trial": None})
+    return before
 
 
 def _serving_pointer(state_dir: Path) -> ActivePointer | None:

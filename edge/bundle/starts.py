@@ -2,6 +2,7 @@
 
 A start is written down before its pair is loaded, and struck out when the device has run for a minute or was asked to
 stop. A pair with five starts in a row that ended otherwise comes after the others; when all have five, they take turns.
+For a pair on trial, which nothing but a proof speaks for yet, two are enough.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 NAME = "starts.json"
 LIMIT = 5
+TRIAL_LIMIT = 2
 STAYS_UP_S = 60.0
 _MOST_PAIRS = 16
 
@@ -42,16 +44,26 @@ class Starts:
         """Return how many starts in a row with this pair did not stay up."""
         return self._counts.get(str(pair), 0)
 
-    def in_order(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+    def in_order(self, pairs: Iterable[Pair], on_trial: Pair | None = None) -> Iterator[Pair]:
         """Yield the pairs: of those that were active before, the ones that did not stay up later; then the others.
 
         A first pair that comes first in any case is yielded before the others are looked for.
+
+        Args:
+            pairs: the best one first.
+            on_trial: the active pair, if it is not confirmed yet.
         """
         left = iter(pairs)
         first = list(islice(left, 1))
-        if first and first[0].proved and self.of(first[0]) < LIMIT:
+        if first and first[0].proved and not self.gives_way(first[0], on_trial):
             yield first.pop()
-        yield from sorted(chain(first, left), key=lambda pair: (not pair.proved, self.of(pair) // LIMIT))
+        yield from sorted(
+            chain(first, left), key=lambda pair: (not pair.proved, self.of(pair) // limit_of(pair, on_trial))
+        )
+
+    def gives_way(self, pair: Pair, on_trial: Pair | None = None) -> bool:
+        """Return whether so many starts with a pair did not stay up that others come before it."""
+        return self.of(pair) >= limit_of(pair, on_trial)
 
     def begin(self, pair: Pair) -> None:
         """Write down that the device starts with a pair."""
@@ -69,3 +81,8 @@ class Starts:
             write_durably(self._path, json.dumps(kept, indent=1).encode() + b"\n")
         except OSError as error:
             log.warning("%s: cannot count starts: %s", self._path, error.strerror or error)
+
+
+def limit_of(pair: Pair, on_trial: Pair | None) -> int:
+    """Return how many starts in a row may end early before a pair comes after others."""
+    return TRIAL_LIMIT if pair == on_trial else LIMIT

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,6 +19,7 @@ from edge.errors import ConfigError
 from edge.redact import MARK
 from edge.telemetry.known_secrets import hide, remember
 
+_Typed = TypeVar("_Typed", bound=BaseModel)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _QUOTED = re.compile(r"'([^']*)'")
 _PLAIN_KEY = re.compile(r"[\w .-]{0,64}")  # `{password:abc}` has the key password:abc
@@ -83,6 +84,29 @@ def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, 
         raise ConfigError("\n".join(document.describe(e) for e in error.errors())) from error
 
 
+def load_typed(path: Path, kind: type[_Typed]) -> _Typed:
+    """Read another YAML file, which is a mapping of keys; an empty one has no keys.
+
+    Args:
+        path: the file.
+        kind: its typed tree, which rejects unknown keys.
+
+    Raises:
+        ConfigError: names file and line, key path, the problem and what to do.
+    """
+    root, raw = _load(read_text(path), path)
+    if raw is None or root is None:
+        return kind()
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: this is not a mapping of keys; start the file with keys")
+    document = _Document(path, root, kind)
+    document.reject_duplicate_keys(root)
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(document.describe(e) for e in error.errors())) from error
+
+
 def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
     """Return the nodes of a YAML text, which hold line numbers, and its values."""
     try:
@@ -117,6 +141,7 @@ class _Document:
 
     path: Path
     root: yaml.Node
+    kind: type[BaseModel] = DeviceConfig
 
     def locate(self, keys: list[str]) -> str:
         """Return file and line of the deepest node on a key path, and the path."""
@@ -168,7 +193,7 @@ class _Document:
         keys = [str(part) for part in error["loc"]]
         where = self.locate(keys)
         if error["type"] == "extra_forbidden":
-            valid = _valid_keys(keys[:-1])
+            valid = _valid_keys(keys[:-1], self.kind)
             near = difflib.get_close_matches(keys[-1], valid, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(valid)}"
             return f"{where}: unknown key {_shown_key(keys[-1])!r}; {hint}"
@@ -197,9 +222,9 @@ def _shown_key(key: Any) -> str:
     return start if start == str(key) else f"{start}{MARK}"
 
 
-def _valid_keys(keys: list[str]) -> list[str]:
+def _valid_keys(keys: list[str], kind: type[BaseModel]) -> list[str]:
     """Return the valid keys below a key path."""
-    annotation: Any = DeviceConfig
+    annotation: Any = kind
     for key in keys:
         if get_origin(annotation) is dict:  # the key is a name that the user chose: cameras.<name>
             annotation = get_args(annotation)[1]

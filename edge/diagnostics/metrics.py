@@ -137,6 +137,7 @@ def _gauges(report: HealthReport) -> Iterable[Metric]:
         in_view.add_metric([camera], objects)
     yield in_view
     yield from _engines(report)
+    yield from _updates(report)
     info = GaugeMetricFamily(f"{_PREFIX}_info", "Versions; the value is always 1.", labels=list(report.versions))
     info.add_metric(list(report.versions.values()), 1.0)
     yield info
@@ -167,3 +168,59 @@ def _engines(report: HealthReport) -> Iterable[Metric]:
     yield engines
     yield engine_ms
     yield engine_bytes
+
+
+def _updates(report: HealthReport) -> Iterable[Metric]:
+    """Return what serves by release, the state of the update agent, and the taught items."""
+    release, update, taught = report.release, report.update, report.taught
+    on_trial = GaugeMetricFamily(f"{_PREFIX}_on_trial", "1 while the bundle and gallery that serve are on trial.")
+    on_trial.add_metric([], float(report.trial is not None))
+    yield on_trial
+    if release is not None:
+        sequence = GaugeMetricFamily(f"{_PREFIX}_release_sequence", "The release that serves.", labels=["line"])
+        sequence.add_metric([release.line], release.sequence)
+        yield sequence
+        if release.gallery_sequence is not None:
+            galleries = GaugeMetricFamily(
+                f"{_PREFIX}_release_gallery_sequence", "The galleries of the release that serves.", labels=["line"]
+            )
+            galleries.add_metric([release.line], release.gallery_sequence)
+            yield galleries
+    if update is not None:
+        state = GaugeMetricFamily(
+            f"{_PREFIX}_update_state", "1 for the state that the update agent is in.", labels=["state"]
+        )
+        state.add_metric([update.state], 1.0)
+        yield state
+        for name, text, value in (
+            (
+                "metadata_expiry_seconds",
+                "Seconds until the metadata of the repository expires; negative: nothing new is installed.",
+                None if update.expires_at is None else update.expires_at - report.at,
+            ),
+            (
+                "metadata_half_life",
+                "1 once half of the life of the repository's metadata is over: refresh the repository.",
+                None if update.warn_at is None else float(report.at >= update.warn_at),
+            ),
+            ("update_report_age_seconds", "Seconds since the update agent reported.", _age_s(report)),
+        ):
+            if value is not None:
+                family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
+                family.add_metric([], value)
+                yield family
+    if taught is not None:
+        items = GaugeMetricFamily(
+            f"{_PREFIX}_taught_items",
+            "Items taught on this device that are searched, retired, waiting or unusable.",
+            labels=["state"],
+        )
+        for name in ("searched", "retired", "waiting", "unusable"):
+            items.add_metric([name], getattr(taught, name))
+        yield items
+
+
+def _age_s(report: HealthReport) -> float | None:
+    if report.update is None or report.update.written_at is None:
+        return None
+    return max(0.0, report.at - report.update.written_at)

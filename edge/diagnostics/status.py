@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from edge.config.schema import DeviceConfig
@@ -72,6 +73,7 @@ def _status_lines(report: dict[str, Any]) -> Iterator[str]:
 def _serving_lines(report: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     yield f"up {report['uptime_s']:.0f} s, {versions}, {(report['resident_bytes'] or 0) / 2**20:.0f} MiB"
+    yield from _release_lines(report)
     if report.get("fallback"):
         yield f"fallback: {report['fallback']}"
     if report.get("gpu_fallback"):
@@ -83,6 +85,33 @@ def _serving_lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"gallery: in an older, compatible embedding space; re-embed these categories: {waiting}"
     for why in report.get("gallery_stale", ()):
         yield f"gallery is stale: {why}"
+
+
+def _release_lines(report: dict[str, Any]) -> Iterator[str]:
+    if release := report.get("release"):
+        trial = f", on trial {report['trial']}" if report.get("trial") else ""
+        yield f"release {_release_in_words(release)}{trial}"
+    if update := report.get("update"):
+        of = f", release {_release_in_words(update['release'])}" if update.get("release") else ""
+        yield f"updates: {update['state']}{of}" + (f": {update['reason']}" if update.get("reason") else "")
+        expires_at, warn_at = update.get("expires_at"), update.get("warn_at")
+        if expires_at is not None and warn_at is not None and _unix_s(report) >= warn_at:
+            days = (expires_at - _unix_s(report)) / 86400
+            expiry = f"expires in {days:.1f} days" if days > 0 else "has expired: nothing new is installed"
+            yield f"updates: the metadata of the repository {expiry}; refresh the repository"
+    if taught := report.get("taught"):
+        waiting = f", {taught['waiting']} wait to be embedded" if taught["waiting"] else ""
+        unusable = f", {taught['unusable']} cannot be used" if taught["unusable"] else ""
+        yield f"taught items: {taught['items']}, {taught['searched']} of them searched{waiting}{unusable}"
+
+
+def _release_in_words(release: dict[str, Any]) -> str:
+    gallery = release.get("gallery_sequence")
+    return f"{release['line']} {release['sequence']}" + ("" if gallery is None else f", galleries {gallery}")
+
+
+def _unix_s(report: dict[str, Any]) -> float:
+    return datetime.fromisoformat(report["at"].replace("Z", "+00:00")).timestamp()
 
 
 def _engine_lines(report: dict[str, Any]) -> Iterator[str]:

@@ -117,7 +117,7 @@ def _versions() -> str:
 
 
 def _log() -> str:
-    command = ["journalctl", "--unit", "edge.service", "--unit", "edge-sync.service", "--lines", str(_LOG_LINES)]
+    command = ["journalctl", "--unit", "edge.service", "--unit", "edge-sync-agent.service", "--lines", str(_LOG_LINES)]
     done = subprocess.run(
         [*command, "--no-pager", "--output", "short-iso"],
         capture_output=True,

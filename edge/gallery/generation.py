@@ -51,8 +51,15 @@ class Gallery:
 
 
 def generation_id(categories: dict[str, CategoryEntry]) -> str:
-    """Return the id of a generation: a hash of its contents."""
-    parts = {name: entry.model_dump(mode="json") for name, entry in categories.items()}
+    """Return the id of a generation: a hash of its contents.
+
+    Where every store is from a gallery log, the id depends on the items alone, in any order: the same items have the
+    same id, whichever way a device came to them. The files may differ, and so may what they say of their state in the
+    log. Otherwise the id depends on the bytes of the stores.
+    """
+    of_items = {"space_id", "heads", "live_root"}
+    only = of_items if all(entry.live_root for entry in categories.values()) else None
+    parts = {name: entry.model_dump(mode="json", include=only, exclude_none=True) for name, entry in categories.items()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -73,7 +80,7 @@ def write_gallery_index(folder: Path, created_at: str) -> Gallery:
         "schema": SCHEMA,
         "generation": gallery.generation,
         "created_at": created_at,
-        "categories": {name: entry.model_dump(mode="json") for name, entry in categories.items()},
+        "categories": {name: entry.model_dump(mode="json", exclude_none=True) for name, entry in categories.items()},
     }
     try:
         _Index.model_validate(index)

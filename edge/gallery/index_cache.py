@@ -6,6 +6,8 @@ Rules this module keeps:
 2. A file of lists is plain arrays behind a header and a SHA-256: nothing in it is run, and its sizes are checked before
    they are used. For a graph see edge.gallery.hnsw_graph.
 3. The folder is bounded: the files that were used longest ago go first.
+4. Nothing stays of a store that is gone: it may have been removed because items were deleted from it. Whoever removes
+   a store removes the files of the folder afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import logging
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,11 @@ class IndexCache:
     folder: Path
     counts: Counts = field(default_factory=Counters)  # `gallery_cache` by result
     max_bytes: int = _MAX_BYTES
+    source: Path | None = None  # the store that the rows come from; None: from none
+
+    def of(self, source: Path) -> IndexCache:
+        """Return the same folder, for the rows of one store."""
+        return replace(self, source=source)
 
     def read(self, key: str, rows: int, dim: int) -> Clustering | None:
         """Return the clustering of the rows with this key, None if there is none that fits.
@@ -93,9 +100,13 @@ class IndexCache:
 
     def _write(self, path: Path, save: Callable[[Path], None], max_bytes: int) -> None:
         try:
+            if self._is_source_gone():
+                return
             make_folder(self.folder)
             set_aside(path)
             save(path)
+            if self._is_source_gone():  # it went meanwhile
+                self._remove(path)
             self._trim(path.suffix, max_bytes)
         except OSError as error:
             self.counts.add("gallery_cache", result="not_written")
@@ -107,9 +118,20 @@ class IndexCache:
         excess = sum(size for _, size in files) - max_bytes
         for path, size in files[:-1]:
             if excess > 0:
-                for one in self.folder.glob(f"{path.name}*"):
-                    one.unlink(missing_ok=True)
+                self._remove(path)
                 excess -= size
+
+    def _remove(self, path: Path) -> None:
+        """Remove a file and what lies beside it."""
+        for one in self.folder.glob(f"{path.name}*"):
+            one.unlink(missing_ok=True)
+
+    def _is_source_gone(self) -> bool:
+        if self.source is None or self.source.exists():
+            return False
+        self.counts.add("gallery_cache", result="not_written")
+        log.info("%s: is gone; the index of its rows is not kept", self.source)
+        return True
 
     def _path(self, key: str, suffix: str = _SUFFIX) -> Path:
         return self.folder / f"{_hash(key).hex()[:32]}{suffix}"

@@ -156,7 +156,8 @@ class _Loader:
         items = read_category(path, space_id, model.dim, entry)
         source = self.loaded.sources[category] = _Source(sha256, rows, Digests.of(items))
         items = shrink_items_to_centroid(items, model.gathering, in_place=True)
-        return build_index(items, self._kind, cache=self._cache, key=source.key)
+        cache = self._cache.of(path) if self._cache is not None else None
+        return build_index(items, self._kind, cache=cache, key=source.key)
 
     def _changed(self, category: str, found: Changes, gathering: float) -> Index:
         started = time.monotonic()

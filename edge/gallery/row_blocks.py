@@ -13,13 +13,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.gallery.search_onnx import BIAS_OF_DELETED, QUERY_ZERO, Scan, scan_graph, search_query
-from edge.inference.onnxruntime_engine import OnnxRuntimeEngine, open_session_from_bytes
 from edge.types import FloatArray
+
+if TYPE_CHECKING:
+    from edge.inference.onnxruntime_engine import OnnxRuntimeEngine
 
 SIZE = 64  # rows of a block
 # Up to so many blocks, float32 products are faster than the int8 product with rescoring: at 256 numbers 23 us of CPU
@@ -33,6 +36,8 @@ Rows = NDArray[np.int64]
 
 @functools.cache
 def _scan(*, some: bool) -> OnnxRuntimeEngine:
+    from edge.inference.onnxruntime_engine import open_session_from_bytes  # whoever only names a cache does not search
+
     return open_session_from_bytes(scan_graph(some=some), "gallery search")
 
 

@@ -59,6 +59,7 @@ class CategoryEntry(BaseModel):
     heads: Heads  # parts of a vector, in order
     items: Annotated[int, Field(ge=0, le=limits.MAX_ITEMS)]  # live items
     vectors: Annotated[int, Field(ge=0, le=limits.MAX_VECTORS)]  # number of vectors
+    live_root: Sha256 | None = None  # stands for its items in any order; None: the store is not from a gallery log
 
     @model_validator(mode="after")
     def _is_bounded(self) -> CategoryEntry:
@@ -192,6 +193,8 @@ def _check_entry(
             f"{path}: found {counts[0]} items and {counts[1]} vectors of {_names(heads)}, expected {entry.items} and "
             f"{entry.vectors} of {_names(entry.heads)}"
         )
+    if (root := properties.get("live_root")) != entry.live_root:
+        raise GalleryError(f"{path}: found live root {one_line(repr(root))}, expected {entry.live_root}")
 
 
 def _names(heads: list[Head]) -> str:
@@ -259,15 +262,19 @@ def read_thumbnail(path: Path, item_id: str) -> bytes | None:
     return row[0]
 
 
-def read_thumbnails(path: Path) -> Iterator[tuple[str, bytes]]:
+def read_thumbnails(path: Path, every: int = 1) -> Iterator[tuple[str, bytes]]:
     """Yield id and thumbnail of each live item that has one, as `read_thumbnail` returns it.
+
+    Args:
+        path: of the store.
+        every: read about one item in so many; 1: all.
 
     Raises:
         GalleryError: the store is damaged.
     """
     with open_store(path) as store:
-        query = "SELECT item_id, thumbnail FROM items WHERE deleted = 0 AND thumbnail IS NOT NULL"
-        for item_id, thumbnail in store.execute(query):
+        query = "SELECT item_id, thumbnail FROM items WHERE rowid % ? = 0 AND deleted = 0 AND thumbnail IS NOT NULL"
+        for item_id, thumbnail in store.execute(query, (every,)):
             if problem := thumbnail_problem(thumbnail):
                 raise GalleryError(f"{path}: item {one_line(repr(item_id))}: {problem}")
             yield str(item_id), thumbnail
@@ -292,6 +299,7 @@ def describe_store(path: Path) -> tuple[str, CategoryEntry]:
             heads=heads,
             items=items,
             vectors=vectors,
+            live_root=properties.get("live_root"),
         )
     except OSError as error:
         raise GalleryError(f"{path}: cannot be read: {error.strerror}") from error

@@ -54,7 +54,12 @@ class Texts(Sequence[str]):
     def __getitem__(self, place: slice) -> list[str]: ...
     def __getitem__(self, place: int | slice) -> str | list[str]:
         if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
+            start, stop, step = place.indices(len(self))
+            if step != 1:
+                return [self[one] for one in range(start, stop, step)]
+            ends = self.ends[start:stop].tolist()
+            starts = [int(self.ends[start - 1]) if start else 0, *ends]
+            return [self.data[first:end].decode() for first, end in zip(starts, ends, strict=False)]
         place = range(len(self))[place]
         return self.data[int(self.ends[place - 1]) if place else 0 : int(self.ends[place])].decode()
 

@@ -27,6 +27,7 @@ from edge.manifest import Head
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 
+MAX_SILHOUETTE_BYTES = limits.MAX_SILHOUETTES * SILHOUETTE_SIZE  # of one item
 _BATCH_ROWS = 4096  # vectors to hold until they are written
 _UNIT_TOLERANCE = 0.05  # an INT8 engine's rows are only nearly of unit length; readers allow LENGTH_TOLERANCE
 
@@ -106,7 +107,7 @@ class GalleryWriter:
             text_problem(item_id, limits.MAX_ID_CHARACTERS)
             or text_problem(label, limits.MAX_LABEL_CHARACTERS)
             or thumbnail_problem(thumbnail)
-            or _silhouettes_problem(silhouettes)
+            or silhouettes_problem(silhouettes)
         ):
             raise GalleryError(f"{where}: {problem}")
         try:
@@ -171,12 +172,7 @@ class GalleryWriter:
         self._store.commit()
         self._store.execute("VACUUM")
         self._store.close()
-        with self._partial.open("r+b") as file:
-            # The change counter, its copy and the version of the library that wrote the file: the only bytes that
-            # do not depend on the content (sqlite file format, 1.3.7 and 1.3.14).
-            for offset, length in ((24, 4), (92, 8)):
-                file.seek(offset)
-                file.write(bytes(length))
+        clear_file_counters(self._partial)
         replace_file(self._partial, self._path)
         return self._path
 
@@ -191,12 +187,29 @@ class GalleryWriter:
             self._partial.unlink(missing_ok=True)
 
 
-def _silhouettes_problem(packed: bytes | None) -> str | None:
-    """Return what is wrong with silhouettes, None if nothing is."""
+def clear_file_counters(path: Path) -> None:
+    """Clear what does not depend on the content of a store, so that the same content has the same bytes.
+
+    That is the change counter, its copy and the version of the library that wrote the file (SQLite file format, 1.3.7
+    and 1.3.14).
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("r+b") as file:
+        for offset, length in ((24, 4), (92, 8)):
+            file.seek(offset)
+            file.write(bytes(length))
+
+
+def silhouettes_problem(packed: object) -> str | None:
+    """Return what is wrong with the silhouettes of an item, None if there are none or nothing is."""
     if packed is None:
         return None
+    if not isinstance(packed, bytes):
+        return f"found silhouettes of type {type(packed).__name__}, expected bytes"
     if not packed or len(packed) % SILHOUETTE_SIZE:
         return f"found silhouettes of {len(packed)} bytes, expected a multiple of {SILHOUETTE_SIZE}"
-    if len(packed) > limits.MAX_SILHOUETTES * SILHOUETTE_SIZE:
+    if len(packed) > MAX_SILHOUETTE_BYTES:
         return f"more than {limits.MAX_SILHOUETTES} silhouettes; give fewer pictures"
     return None

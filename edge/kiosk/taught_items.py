@@ -36,6 +36,7 @@ from edge.kiosk.taught_store import TaughtItem, TaughtStore
 from edge.manifest import OpenSet
 from edge.recognition.loaded_models import LoadedModels, Search
 from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
+from edge.telemetry.health_report import TaughtCounts
 from edge.telemetry.timing import Timings
 from edge.types import Box, Counts, Image
 
@@ -67,6 +68,7 @@ class TaughtItems:
         self._queries: dict[_Key, TaughtQuery | None] = {}
         self._fingerprints: dict[str, frozenset[str]] = {}  # of the models, by bundle; newest first
         self._disk_refuses = False
+        self._waiting = self._unusable = 0  # items that the newest models do not search yet, or cannot
         self._retired: dict[str, str] = {}  # why, by item id, for the newest models
 
     def add_to(self, models: LoadedModels) -> LoadedModels:
@@ -74,6 +76,7 @@ class TaughtItems:
         base = replace(models, indexes=_without_taught(models.indexes), spaces=_without_taught(models.spaces))
         with self._lock:
             self._note_bundle(base)
+            self._waiting = self._unusable = 0
             embedded = {item: self._embeddings_of(item, base) for item in self._store.items()}
             self._note_bundle(base)  # with the models that were loaded meanwhile
             retired = {
@@ -90,8 +93,10 @@ class TaughtItems:
             self._prune({(item.item_id, item.revision) for item in embedded})
             live = {item: one for item, one in embedded.items() if item.item_id not in retired}
             queries = tuple(query for item in live if (query := self._query_of(item, base)) is not None)
+            out = self._waiting + self._unusable
+            taught = TaughtCounts(len(embedded), len(live) - out, len(retired), self._waiting, self._unusable)
         silhouettes = {c: _with_taught(c, of_gallery, live) for c, of_gallery in base.silhouettes.items()}
-        return replace(with_taught(base, live), silhouettes=silhouettes, taught_queries=queries)
+        return replace(with_taught(base, live), silhouettes=silhouettes, taught_queries=queries, taught=taught)
 
     @property
     def retired(self) -> dict[str, str]:
@@ -119,8 +124,10 @@ class TaughtItems:
                 self._counts.add("taught_unusable")
                 log.warning("%s cannot be searched: %s", item.item_id, error)
                 if isinstance(error, NotLoadedError):  # the next time may succeed
+                    self._waiting += 1
                     return NO_EMBEDDINGS
                 self._embeddings[key] = NO_EMBEDDINGS
+        self._unusable += self._embeddings[key] is NO_EMBEDDINGS
         return self._embeddings[key]
 
     def _embed(self, item: TaughtItem, models: LoadedModels) -> ItemEmbeddings:

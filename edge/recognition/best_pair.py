@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.active_pointer import repair_active_pointer
+from edge.bundle.active_pointer import ActivePointer, ReleaseName, repair_active_pointer
 from edge.bundle.bundle import Bundle
 from edge.bundle.layout import gallery_folder, slot_folder
 from edge.bundle.pairs import Pair, candidates, open_pair, read_pointer_or_none
 from edge.bundle.prove import Prove
 from edge.bundle.slots import how_to_activate
-from edge.bundle.starts import LIMIT, Starts
+from edge.bundle.starts import Starts
 from edge.errors import BundleError, FinesightError
 from edge.gallery.generation import Gallery
 from edge.recognition.loaded_models import LoadedModels
@@ -37,6 +37,8 @@ class Serving:
     models: LoadedModels
     fallback: str | None  # why the active pair does not serve; None: it does
     damaged: tuple[str, ...] = ()  # files of the pair that serving does not read
+    release: ReleaseName | None = None  # that the pair was pulled as; None: installed from folders
+    trial: str | None = None  # that decides whether the pair stays; None: it is confirmed
 
 
 def load_best_pair(state_dir: Path, load: Load, prove: Prove, starts: Starts) -> Serving:
@@ -53,10 +55,12 @@ def load_best_pair(state_dir: Path, load: Load, prove: Prove, starts: Starts) ->
     """
     active, problem = read_pointer_or_none(state_dir)
     problems = [problem] if problem else [] if active else [f"{state_dir}: no bundle is active"]
-    for pair in starts.in_order(candidates(state_dir)):
+    on_trial = Pair.of(active) if active is not None and active.trial is not None else None
+    if active is not None and starts.gives_way(named := Pair.of(active), on_trial):
+        when = ", on trial" if named == on_trial else ""
+        problems.append(f"{named} ended the last {starts.of(named)} starts within a minute{when}")
+    for pair in starts.in_order(candidates(state_dir), on_trial):
         is_active = active is not None and pair == Pair.of(active)
-        if starts.of(pair) >= LIMIT:
-            problems.append(f"{pair} ended the last {starts.of(pair)} starts within a minute")
         try:
             bundle, gallery, damaged = open_pair(state_dir, pair)
             if not pair.proved:
@@ -74,8 +78,17 @@ def load_best_pair(state_dir: Path, load: Load, prove: Prove, starts: Starts) ->
         _repair_pointer(state_dir, pair)
         for mismatch in damaged:
             log.warning("%s; serving does not read it; install or pull the bundle again", mismatch)
-        return Serving(pair, models, fallback, tuple(damaged))
+        release, trial = name_of(pair, active)
+        return Serving(pair, models, fallback, tuple(damaged), release, trial)
     raise BundleError(f"{'; '.join(problems)}; {how_to_activate(state_dir)}")
+
+
+def name_of(pair: Pair, active: ActivePointer | None) -> tuple[ReleaseName | None, str | None]:
+    """Return the release and the trial of a pair that the pointer names; None for any other pair."""
+    for pointer in (active, active and active.previous):
+        if pointer is not None and Pair.of(pointer) == pair:
+            return pointer.release, pointer.trial
+    return None, None
 
 
 def _repair_pointer(state_dir: Path, pair: Pair) -> None:

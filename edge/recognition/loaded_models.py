@@ -13,6 +13,7 @@ from edge.inference.stages import Stages
 from edge.manifest import OpenSet
 from edge.recognition.decision import SEARCH_DEPTH, decide
 from edge.silhouettes.rerank import RERANKED, GallerySilhouettes
+from edge.telemetry.health_report import TaughtCounts
 from edge.types import Category, Decision, FloatArray, Hit, Silhouette
 
 
@@ -42,6 +43,7 @@ class LoadedModels:
     # Without a classifier: by embedding space, the items of all its categories; a hit's label is its category.
     spaces: dict[str, Search] = field(default_factory=dict)
     gallery: LoadedGallery = field(default_factory=LoadedGallery)  # as it was loaded, without taught items
+    taught: TaughtCounts | None = None  # items that were added; None: no kiosk
 
     @property
     def category_threshold(self) -> float:

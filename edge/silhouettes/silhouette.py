@@ -12,7 +12,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.imaging import image
 from edge.types import Silhouette
 
 SIDE = 64  # cells
@@ -36,6 +35,8 @@ def silhouette_of(mask: NDArray[np.uint8], width: float, height: float) -> Silho
     Returns:
         The silhouette; None for an empty mask.
     """
+    from edge.imaging import image  # loads OpenCV, which whoever only stores silhouettes does not need
+
     scale = SIDE / max(width, height)
     inner_width, inner_height = (max(1, min(SIDE, round(size * scale))) for size in (width, height))
     top, left = (SIDE - inner_height) // 2, (SIDE - inner_width) // 2
@@ -48,6 +49,8 @@ def silhouette_of(mask: NDArray[np.uint8], width: float, height: float) -> Silho
 
 def align(silhouette: Silhouette) -> Silhouette:
     """Return a silhouette moved to the middle by its centroid and scaled to the standard area."""
+    from edge.imaging import image
+
     grid = cells(silhouette)
     y, x = np.nonzero(grid)
     scale = _ALIGNED_SIDE / math.sqrt(max(1, len(x)))

@@ -52,7 +52,9 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
     {
         "activations": "Newly activated bundles and galleries, or other engines for them, by result: serving (in "
         "use), or refused (not loadable).",
+        "agent_reports_unread": "Times the report of the update agent could not be read.",
         "announcements_dropped": "Health reports that were not sent because the broker was not connected.",
+        "answers": "Objects that ended, by result: known (named as an item of a gallery) or unknown.",
         "boxes_sought": "Boxes of taught items that the finder added to the detector's.",
         "cameras_without_gstreamer": "Cameras that OpenCV reads because GStreamer cannot; the log says why.",
         "commands": "MQTT commands, by result: done or refused.",
@@ -140,5 +142,6 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "taught_uploads": "Uploads of taught items, by result: taken or failed.",
         "thread_restarts": "Times a thread raised an unexpected error and was restarted; the log holds it.",
         "tracks_unannounced": "Tracks that ended without an event, by reason.",
+        "vital_signs_failed": "Times the file that the update agent reads could not be written.",
     }
 )

@@ -42,6 +42,48 @@ class EngineTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedRelease:
+    """The release of a repository that a bundle and gallery were pulled as."""
+
+    line: str
+    sequence: int
+    gallery_sequence: int | None = None  # None: the repository counted none
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtCounts:
+    """The items taught on a device, as the models that serve have them."""
+
+    items: int
+    searched: int
+    retired: int  # the gallery has them
+    waiting: int  # not embedded by this bundle yet: a model could not be loaded
+    unusable: int = 0  # their pictures cannot be read or embedded
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionReceipt:
+    """An urgent deletion that the update agent carried out on this device."""
+
+    category: str
+    sequence: int  # of the gallery log
+    items: int  # that were erased
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReport:
+    """What the update agent of the device reports."""
+
+    state: str
+    reason: str | None = None  # why it is in that state, in words
+    release: ServedRelease | None = None  # that it works on, or that it confirmed last
+    written_at: float | None = None  # Unix seconds
+    expires_at: float | None = None  # of the repository's metadata, in Unix seconds; afterwards nothing is installed
+    warn_at: float | None = None  # half of the life of the metadata, in Unix seconds
+    receipts: tuple[DeletionReceipt, ...] = ()  # the newest, the oldest first
+
+
+@dataclass(frozen=True, slots=True)
 class HealthReport:
     """The state of one device at one time, as sent on its health topic."""
 
@@ -65,6 +107,11 @@ class HealthReport:
     temperatures_c: Mapping[str, float] = field(default_factory=dict)  # by sensor, where the kernel reports them
     throttling: bool | None = None  # slowed down to keep cool; None: not reported by the kernel
     versions: Mapping[str, str] = field(default_factory=dict)  # edge, bundle, gallery
+    slot: str = ""  # that holds the bundle
+    release: ServedRelease | None = None  # that serves; None: installed from folders
+    trial: str | None = None  # that decides whether the bundle and gallery stay; None: they are confirmed
+    taught: TaughtCounts | None = None  # items; None: no kiosk
+    update: AgentReport | None = None  # what the update agent reports; None: there is none
     gallery_space: GallerySpace = "native"  # compatible: part of the gallery is not yet embedded by this bundle
     categories_compatible: tuple[str, ...] = ()  # the categories of that part
     in_view: Mapping[str, int] = field(default_factory=dict)  # camera name -> objects in view

@@ -1,62 +1,104 @@
-"""Pulls a release to a device: downloads missing files, verifies them, and stages the release in a slot that is free.
+"""Pulls a release to a device: reads what is signed, erases what is deleted, fetches, verifies and stages the rest.
+
+    refresh -> read -> erase -> fetch -> stage
+
+Each step is a function of its own, which an agent calls when its policy allows; `pull` is all of them, for a person.
 
 Rules this module keeps:
-1. What serves never changes; `edge.bundle.slots.activate` is a separate step.
-2. Only a release that follows the last one is accepted: see `gallery_sync.device.last_release`.
-3. Nothing is installed before all of the release is verified, and fits together: see `gallery_sync.device.assemble`.
+1. What serves never changes, but for urgent deletions; `edge.bundle.slots.activate` is a separate step.
+2. Urgent deletions are applied before a release is judged, and also when it is refused.
+3. Nothing is installed before all of the release is verified, and fits together: see `gallery_sync.device.fetch`.
 4. A damaged state folder is repaired, not refused: what is missing or wrong is installed again.
+5. Where nothing changed since the last complete pull, one small request says so.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-import random
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from edge.bundle import slots
-from edge.bundle.active_pointer import (
-    ActivePointer,
-    ReleaseName,
-    read_staged_pointer,
-    write_active_pointer,
-)
+from edge.bundle.active_pointer import ActivePointer, read_staged_pointer
 from edge.bundle.change_lock import changing
-from edge.bundle.install import install_bundle, install_gallery
-from edge.bundle.layout import STAGED
-from edge.bundle.pairs import Pair, open_slot, read_pointer_or_none
-from edge.errors import BundleError, SyncError
-from gallery_sync.device.assemble import INCOMING_NAME, assemble
-from gallery_sync.device.last_release import check_follows, read_last_release, write_last_release
-from gallery_sync.device.plan import Plan, read_plan
+from edge.bundle.pairs import Pair, open_pair, open_slot, read_pointer_or_none
+from edge.durable import set_aside, write_durably
+from edge.errors import FinesightError, SyncError
+from gallery_sync.device.deliveries import Objects as LargeObjects
+from gallery_sync.device.erase import Eraser, Erasure, categories_on
+from gallery_sync.device.fetch import Options, cache_folder, clear_cache, fetch
+from gallery_sync.device.last_release import known_releases, newest_sequence
+from gallery_sync.device.root_of_trust import keep_root, trusted_root
+from gallery_sync.device.security_floor import raise_security_floor, read_security_floor
+from gallery_sync.device.stage import Staged, stage
 from gallery_sync.device.state_folder import make_ready, one_pull
-from gallery_sync.formats.fields import LARGEST_DOCUMENT_BYTES
-from gallery_sync.formats.unsigned import RELEASE_NAME, Release
+from gallery_sync.device.wanted import Known, SignedFiles, Wanted, read_logs, read_wanted
+from gallery_sync.device.wanted import Objects as SmallObjects
+from gallery_sync.formats.fields import Document, Name, parse
 from gallery_sync.fresh_files import remove
-from gallery_sync.transport.download import Fetcher, ReleaseError, Retry, StorageError, Transport
+from gallery_sync.transport.download import Fetcher, Retry, Transport
+from gallery_sync.transport.errors import ReleaseError, StorageError
+from gallery_sync.transport.retry_ledger import RetryLedger
 
 log = logging.getLogger(__name__)
 
+RECORD_NAME = "pulled.json"
+REPOSITORY_NAME = "repository.json"
+LARGEST_ABOUT_BYTES = 64 << 10
 
-class ReleaseVerifier(Protocol):
-    """Verifies a release."""
 
-    def verify(self, release_json: bytes, where: str) -> Release:
-        """Return the release in these bytes, or raise SyncError."""
+class Client(SignedFiles, Protocol):
+    """The signed metadata of a repository, as gallery_sync.trust.client.TrustedClient gives it."""
+
+    @property
+    def downloaded_bytes(self) -> int:
+        """The bytes of all answers."""
+        ...
+
+    def unchanged(self) -> bool:
+        """Return whether the repository is as it was at the last complete refresh."""
+        ...
+
+    def refresh(self) -> object:
+        """Get and verify the newest metadata."""
+        ...
+
+    def prune_targets(self) -> int:
+        """Remove the documents that were not read since the last refresh."""
+        ...
+
+
+class Objects(SmallObjects, LargeObjects, Protocol):
+    """The objects of a repository, as gallery_sync.transport.download.Fetcher gives them."""
+
+    @property
+    def downloaded_bytes(self) -> int:
+        """The bytes of all bodies."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
-    """What an operator allows on purpose."""
+class Source:
+    """A repository, as one device sees it."""
 
-    line: str | None = None  # follow this product line from now on; None: that of the last release
-    jump: bool = False  # accept a sequence number that is older or far newer
+    client: Client
+    objects: Objects  # a Fetcher into `cache_folder`
+    line: str
+    trusted: Callable[[], str | None]  # the hash of the timestamp of the last complete refresh; None: there was none
+    root: bytes  # of trust, with which the device was enrolled
+
+    @property
+    def downloaded_bytes(self) -> int:
+        """The bytes of all answers."""
+        return self.client.downloaded_bytes + self.objects.downloaded_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,59 +107,305 @@ class PullResult:
 
     line: str
     sequence: int  # sequence number of the release
+    gallery_sequence: int
     slot: str
     bundle_id: str
     gallery: str  # generation
+    security_floor: int  # of the bundle: raised when the release is confirmed
     downloaded_bytes: int
     repaired: int  # things in the state folder that were damaged
-    serving: bool  # the release is already active
+    erased: int  # items that urgent deletions took away
+    serving: bool  # the release is already active, and not on trial
+
+
+class _Record(BaseModel):
+    """The content of pulled.json: the last pull that came to its end."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    timestamp_sha256: str  # of the metadata that it read
+    line: Name
+    sequence: int
+    gallery_sequence: int
+    security_floor: int
+
+
+class _About(Document):
+    """The content of repository.json, as far as a device reads it."""
+
+    kind = "description of a repository"
+    line: Name
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def open_source(
+    transport: Transport,
+    state_dir: Path,
+    root: bytes | None = None,
+    *,
+    line: str | None = None,
+    retry: Retry | None = None,
+    now: Callable[[], datetime] | None = None,
+    ledger: RetryLedger | None = None,
+) -> Source:
+    """Open a repository for one device.
+
+    Args:
+        transport: reaches the repository.
+        state_dir: of the device.
+        root: root of trust of a device that was not enrolled; None: the one in the state folder.
+        line: product line; None: that of the releases on the device or, if there is none, the repository's.
+        retry: attempts and waits of a request; None: as usual.
+        now: the system clock, UTC; None: the real one.
+        ledger: when an object may be requested again after it failed; None: always.
+
+    Raises:
+        SyncError: the device has no root of trust, or the network or the disk failed.
+    """
+    from gallery_sync.trust.client import TrustedClient, usual_retry
+    from gallery_sync.trust.clock import system_time
+    from gallery_sync.trust.floors import Floors
+
+    retry = retry or usual_retry()
+    trust, cache = state_dir / "trust", cache_folder(state_dir)
+    objects = Fetcher(transport, cache, retry, ledger=ledger)
+    root = trusted_root(state_dir, root)
+    found = line or next((release.line for release in known_releases(state_dir)), None) or _line_of(objects)
+    floors = Floors(trust)
+    client = TrustedClient(trust, root, transport, floors, now=now or system_time, retry=retry)
+    return Source(client, objects, found, lambda: floors.trusted.timestamp_sha256 if floors.trusted else None, root)
+
+
+def _line_of(objects: Fetcher) -> str:
+    """Return the line that a repository says it serves: a hint, since every release that is used is signed."""
+    data = objects.get_small(REPOSITORY_NAME, LARGEST_ABOUT_BYTES)
+    return parse(_About, data, REPOSITORY_NAME).line
 
 
 def pull(
     transport: Transport,
     state_dir: Path,
-    verifier: ReleaseVerifier,
+    root: bytes | None = None,
     *,
-    retry: Retry = Retry(attempts=5, sleep=time.sleep, jitter=random.random),  # noqa: B008 - frozen
-    free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
-    allowed: Allowed = Allowed(),
+    line: str | None = None,
+    retry: Retry | None = None,
+    free_bytes: Callable[[Path], int] | None = None,
+    options: Options = Options(),  # noqa: B008 - frozen
+    now: Callable[[], datetime] = _utc_now,
 ) -> PullResult:
-    """Download the newest release and stage it on this device.
+    """Fetch the newest release and stage it on this device.
 
     Args:
-        transport: source of the repository files, from `open_transport`.
+        transport: reaches the repository, from `open_transport`.
         state_dir: state folder of the device.
-        verifier: verifies the release.
-        retry: attempts and waits of a download.
-        free_bytes: returns the free space of the file system of a folder.
-        allowed: what the operator allows on purpose.
+        root: root of trust, for a device that was not enrolled; None: the one that it has.
+        line: product line; None: that of the device or, if it has no release yet, the repository's.
+        retry: attempts and waits of a request; None: as usual.
+        free_bytes: returns the free space of the file system of a folder; None: asks the system.
+        options: what the device allows.
+        now: the system clock, UTC.
 
     Raises:
-        SyncError: the network, the repository or the disk failed, or the release is not accepted.
+        TrustError: the signed metadata is expired, older than before, or not signed as it must be.
+        RefusedError: the release is not for this device.
+        SyncError: the network, the repository or the disk failed.
         BundleError: another change of the state folder does not end.
     """
-    cache = state_dir / "cache" / "sync"
+    if free_bytes is not None:
+        options = replace(options, resources=replace(options.resources, free_bytes=free_bytes))
+    open_it = partial(open_source, transport, state_dir, root, line=line, retry=retry, now=now)
+    return pull_source(open_it, state_dir, options, now)
+
+
+def pull_source(
+    open_it: Callable[[], Source],
+    state_dir: Path,
+    options: Options = Options(),  # noqa: B008 - frozen
+    now: Callable[[], datetime] = _utc_now,
+) -> PullResult:
+    """Fetch the newest release of a repository that is opened when the state folder is ready, as `pull` does."""
     with _map_disk_errors(state_dir), one_pull(state_dir):
-        repairs = make_ready(state_dir, cache)
-        last = read_last_release(state_dir)
-        if last.problem:
-            known = f"release {last.sequence} is the last one known" if last.sequence else "no release is known"
-            repairs.append(f"{state_dir / 'sync.json'}: {last.problem}; {known}")
-            log.warning("%s", repairs[-1])
-        fetcher = Fetcher(transport, cache, retry)
-        try:
-            where = f"{transport.base}/{RELEASE_NAME}"
-            release = verifier.verify(fetcher.get_small(RELEASE_NAME, LARGEST_DOCUMENT_BYTES), where)
-            check_follows(release, last, line=allowed.line, allow_jump=allowed.jump)
-            pulled = _pull_release(release, fetcher, state_dir, cache, free_bytes, len(repairs))
-        except (ReleaseError, StorageError):
-            remove(cache)  # what a wrong release left is of no use, and a full disk must not stay full
-            raise
-        finally:
-            with suppress(OSError):
-                remove(cache / INCOMING_NAME)
-        remove(cache)
+        repairs = make_ready(state_dir, cache_folder(state_dir))
+        source = open_it()
+        pulled = _settled(source, state_dir, len(repairs)) or _pull(source, state_dir, options, now, len(repairs))
+        if pulled.serving:
+            raise_security_floor(state_dir, pulled.line, pulled.security_floor)
+        clear_cache(state_dir)
     return pulled
+
+
+def _pull(source: Source, state_dir: Path, options: Options, now: Callable[[], datetime], repaired: int) -> PullResult:
+    source.client.refresh()
+    keep_root(state_dir, source.root)
+    try:
+        wanted, erasure = read_and_erase(source, state_dir, options, now)
+        staged = stage(fetch(wanted, source.objects, state_dir, options), state_dir)
+    except (ReleaseError, StorageError):
+        clear_cache(state_dir)  # what a wrong release left is of no use, and a full disk must not stay full
+        raise
+    source.client.prune_targets()
+    settle(source, state_dir, wanted)
+    return _result(wanted, staged, source.downloaded_bytes, repaired, sum(one.items for one in erasure.receipts))
+
+
+def known(state_dir: Path, line: str) -> Known:
+    """Return what a device had of a line."""
+    return Known(line, newest_sequence(state_dir, line), read_security_floor(state_dir, line))
+
+
+def read_and_erase(
+    source: Source, state_dir: Path, options: Options, now: Callable[[], datetime]
+) -> tuple[Wanted, Erasure]:
+    """Read the newest release, and apply the urgent deletions, also if the release is refused.
+
+    Raises:
+        RefusedError: the release is not for this device.
+        SyncError: a document is wrong, or the network or the disk failed.
+        BundleError: another change of the state folder does not end.
+    """
+    try:
+        wanted = read_wanted(source.client, source.objects, known(state_dir, source.line))
+    except ReleaseError:
+        erase(source, state_dir, options, now, None)
+        raise
+    return wanted, erase(source, state_dir, options, now, wanted)
+
+
+def erase(
+    source: Source, state_dir: Path, options: Options, now: Callable[[], datetime], wanted: Wanted | None
+) -> Erasure:
+    """Apply the urgent deletions to every gallery on a device. Metadata must have been refreshed.
+
+    Args:
+        source: the repository.
+        state_dir: of the device.
+        options: what the device allows.
+        now: the time, UTC.
+        wanted: the newest release, whose bundle may allow large changes; None: it is refused or not known.
+
+    Raises:
+        SyncError: a document is wrong, or the network or the disk failed.
+        BundleError: another change of the state folder does not end.
+    """
+    read = wanted.logs if wanted else {}
+    others = [category for category in categories_on(state_dir) if category not in read]
+    logs = {**read_logs(source.client, source.line, others), **read}
+    eraser = Eraser(state_dir, source.objects, now, options.counts, options.cap)
+    return eraser.run(logs, wanted.head.big_change_to if wanted else 0)
+
+
+def settle(source: Source, state_dir: Path, wanted: Wanted) -> None:
+    """Remember that everything that is signed now was dealt with.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    if (trusted := source.trusted()) is None:
+        return
+    path, release = state_dir / RECORD_NAME, wanted.release
+    record = _Record(
+        timestamp_sha256=trusted,
+        line=release.line,
+        sequence=release.sequence,
+        gallery_sequence=release.gallery_sequence,
+        security_floor=wanted.head.security_floor,
+    )
+    set_aside(path)
+    remove_folder(path.with_name(f"{path.name}.partial"))
+    write_durably(path, json.dumps(record.model_dump()).encode() + b"\n")
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder that has the name of a file.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        remove(path)
+
+
+def _settled(source: Source, state_dir: Path, repaired: int) -> PullResult | None:
+    """Return the result of the last pull if nothing changed since: here, or in the repository."""
+    try:
+        record = _Record.model_validate_json((state_dir / RECORD_NAME).read_bytes())
+    except (OSError, ValidationError, RecursionError):
+        return None
+    if (record.timestamp_sha256, record.line) != (source.trusted(), source.line):
+        return None
+    pair = _whole_pair_of(record, state_dir)
+    if pair is None or not source.client.unchanged():
+        return None
+    pointer, serving = pair
+    return PullResult(
+        record.line,
+        record.sequence,
+        record.gallery_sequence,
+        pointer.slot,
+        pointer.bundle_id,
+        pointer.gallery,
+        record.security_floor,
+        source.downloaded_bytes,
+        repaired,
+        0,
+        serving and pointer.trial is None,
+    )
+
+
+def _whole_pair_of(record: _Record, state_dir: Path) -> tuple[ActivePointer, bool] | None:
+    """Return the active or staged pair of a release if it is whole, and whether it is active."""
+    active, _ = read_pointer_or_none(state_dir)
+    staged, wrong = read_pointer_or_none(state_dir, read_staged_pointer)
+    if wrong:
+        return None
+    for pointer, serving in ((active, True), (staged, False)):
+        release = pointer.release if pointer else None
+        if pointer is None or release is None:
+            continue
+        if (release.line, release.sequence, release.gallery_sequence) == (
+            record.line,
+            record.sequence,
+            record.gallery_sequence,
+        ):
+            with suppress(FinesightError, OSError):
+                if not open_pair(state_dir, Pair.of(pointer))[2]:
+                    return pointer, serving
+    return None
+
+
+def _result(wanted: Wanted, staged: Staged, downloaded: int, repaired: int, erased: int) -> PullResult:
+    release, pointer = wanted.release, staged.pointer
+    return PullResult(
+        release.line,
+        release.sequence,
+        release.gallery_sequence,
+        pointer.slot,
+        pointer.bundle_id,
+        pointer.gallery,
+        wanted.head.security_floor,
+        downloaded,
+        repaired,
+        erased,
+        staged.serving and pointer.trial is None,
+    )
+
+
+def activate_pulled(state_dir: Path, pulled: PullResult) -> PullResult:
+    """Prove and activate what a pull staged. A person who does this confirms it.
+
+    Raises:
+        BundleError: the pair does not pass its proof here, or its slot was filled with another bundle meanwhile.
+        GalleryError: the gallery does not pass.
+        EngineError: a model cannot be loaded or run on this machine.
+    """
+    with changing(state_dir, f"activating release {pulled.sequence}"):
+        open_slot(state_dir, pulled.slot, pulled.bundle_id)
+        slots.activate(state_dir, pulled.slot, pulled.gallery)
+        raise_security_floor(state_dir, pulled.line, pulled.security_floor)
+    return replace(pulled, serving=True)
 
 
 @contextmanager
@@ -129,77 +417,3 @@ def _map_disk_errors(state_dir: Path) -> Iterator[None]:
         raise SyncError(f"{error.filename or state_dir}: cannot read or write: {error.strerror}{own}") from error
     except OSError as error:
         raise SyncError(f"{state_dir}: cannot read or write: {error.strerror or error}") from error
-
-
-def _pull_release(
-    release: Release,
-    fetcher: Fetcher,
-    state_dir: Path,
-    cache: Path,
-    free_bytes: Callable[[Path], int],
-    repaired: int,
-) -> PullResult:
-    plan = read_plan(fetcher, release)
-    _remove_stale(cache, plan)
-    bundle, gallery = assemble(plan, fetcher, state_dir, cache, free_bytes)
-    pointer, serving = _install(plan, bundle.folder, gallery.folder, state_dir)
-    log.info("release %s is ready: bundle %s, gallery %s", release.sequence, pointer.bundle_id, pointer.gallery)
-    return PullResult(
-        release.line,
-        release.sequence,
-        pointer.slot,
-        pointer.bundle_id,
-        pointer.gallery,
-        fetcher.downloaded_bytes,
-        repaired,
-        serving,
-    )
-
-
-def _install(plan: Plan, bundle: Path, gallery: Path, state_dir: Path) -> tuple[ActivePointer, bool]:
-    """Install and stage what is not yet installed; return what is staged or active, and whether it is active."""
-    release = ReleaseName(line=plan.release.line, sequence=plan.release.sequence)
-    with changing(state_dir, f"installing release {plan.release.sequence}"):
-        slot = install_bundle(bundle, state_dir)
-        generation = install_gallery(gallery, state_dir)
-        active, _ = read_pointer_or_none(state_dir)
-        if active is None or Pair.of(active) != Pair(slot, plan.manifest.bundle_id, generation):
-            pointer, serving = slots.stage(state_dir, slot, generation, release=release), False
-        else:
-            pointer, serving = active.model_copy(update={"release": release}), True
-            if active.release != release or _is_staged(state_dir):
-                remove(state_dir / STAGED)
-                write_active_pointer(state_dir, pointer)
-        write_last_release(state_dir, plan.release)
-    return pointer, serving
-
-
-def activate_pulled(state_dir: Path, pulled: PullResult) -> PullResult:
-    """Prove and activate what a pull staged.
-
-    Raises:
-        BundleError: the pair does not pass its proof here, or its slot was filled with another bundle meanwhile.
-        GalleryError: the gallery does not pass.
-        EngineError: a model cannot be loaded or run on this machine.
-    """
-    with changing(state_dir, f"activating release {pulled.sequence}"):
-        open_slot(state_dir, pulled.slot, pulled.bundle_id)
-        slots.activate(state_dir, pulled.slot, pulled.gallery)
-    return replace(pulled, serving=True)
-
-
-def _is_staged(state_dir: Path) -> bool:
-    """Return whether anything is staged, readable or not."""
-    try:
-        return read_staged_pointer(state_dir) is not None
-    except BundleError:
-        return True
-
-
-def _remove_stale(cache: Path, plan: Plan) -> None:
-    """Delete downloads that this release does not need."""
-    objects = (*plan.bundle_objects().values(), *plan.gallery_objects().values())
-    wanted = {ref.sha256 for ref in objects}
-    for path in cache.iterdir():
-        if path.name.removesuffix(".part") not in wanted:
-            remove(path)

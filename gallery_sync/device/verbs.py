@@ -13,6 +13,8 @@ from edge.redact import secrets_in
 from edge.telemetry.known_secrets import remember
 from gallery_sync.printing import print_values
 
+LARGEST_ROOT_BYTES = 512_000  # as python-tuf reads it
+
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verbs to a parser."""
@@ -24,7 +26,7 @@ def _add_pull(pull: argparse.ArgumentParser) -> None:
         "url",
         nargs="?",
         default=os.environ.get("FINESIGHT_REPOSITORY"),
-        help="repository URL: http://, https:// or file:// (default: $FINESIGHT_REPOSITORY)",
+        help="repository URL: http://, https:// or file:// (default: $FINESIGHT_REPOSITORY, or that of the enrolment)",
     )
     pull.add_argument(
         "--state-dir",
@@ -33,12 +35,13 @@ def _add_pull(pull: argparse.ArgumentParser) -> None:
         help="state folder of the device (default: $FINESIGHT_STATE_DIR or /var/lib/finesight)",
     )
     pull.add_argument("--activate", action="store_true", help="also activate the release, after its golden probes pass")
-    pull.add_argument("--line", help="follow this product line from now on (default: the line of the last release)")
     pull.add_argument(
-        "--allow-jump",
-        action="store_true",
-        help="accept the repository's sequence number, also if it is older than the last or far above it",
+        "--root",
+        type=Path,
+        metavar="FILE",
+        help="root of trust of the repository, such as its 1.root.json; needed once, on a device that is not enrolled",
     )
+    pull.add_argument("--line", help="product line (default: that of the device, or else the repository's)")
     pull.add_argument(
         "--allow-host",
         action="append",
@@ -71,17 +74,19 @@ def _add_pull(pull: argparse.ArgumentParser) -> None:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from gallery_sync.device.pull import Allowed, activate_pulled, pull
+    from gallery_sync.device.pull import activate_pulled, pull
     from gallery_sync.transport.http_connection import Access
     from gallery_sync.transport.repository_files import open_transport
     from gallery_sync.transport.time_limits import Deadline
-    from gallery_sync.trust.hashes_only import HashesOnly
+    from gallery_sync.trust.enrolment_file import read_enrolment
 
-    if not arguments.url:
-        raise SyncError("no repository; give its URL, or set FINESIGHT_REPOSITORY")
-    remember(secrets_in(arguments.url))
+    enrolled = read_enrolment(arguments.state_dir)
+    url = arguments.url or (enrolled.repository if enrolled else None)
+    if not url:
+        raise SyncError("no repository; give its URL, set FINESIGHT_REPOSITORY, or enrol the device")
+    remember(secrets_in(url))
     transport = open_transport(
-        arguments.url,
+        url,
         arguments.timeout_s,
         access=Access(
             frozenset(host.lower() for host in arguments.allow_host), arguments.ca_file, getproxies_environment()
@@ -89,11 +94,21 @@ def _pull(arguments: argparse.Namespace) -> int:
         min_bytes_per_s=arguments.min_rate,
         deadline=Deadline(arguments.deadline_s),
     )
-    allowed = Allowed(arguments.line, arguments.allow_jump)
-    pulled = pull(transport, arguments.state_dir, HashesOnly(), allowed=allowed)
+    line = arguments.line or (enrolled.line if enrolled else None)
+    pulled = pull(transport, arguments.state_dir, _read_root(arguments.root), line=line)
     if arguments.activate and not pulled.serving:
         pulled = activate_pulled(arguments.state_dir, pulled)
     return print_values(asdict(pulled), as_json=arguments.json)
+
+
+def _read_root(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST_ROOT_BYTES)
+    except OSError as error:
+        raise SyncError(f"{path}: cannot read: {error.strerror}") from error
 
 
 def _positive(text: str) -> float:

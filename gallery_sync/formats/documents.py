@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from edge.file_names import distinct_file_names
+from edge.file_names import file_name
 from edge.manifest import Head
 from edge.manifest_fields import Sha256
 from gallery_sync.formats.fields import BundleId, Category, Count, Document, Name, ObjectRef, Sequence, Time
@@ -135,5 +135,5 @@ def bundle_target(line: str, bundle_id: str) -> str:
 
 
 def gallery_targets(line: str, categories: Iterable[str]) -> dict[str, str]:
-    """Return the target path of the log of each category."""
-    return {category: f"gallery/{line}/{name}.json" for category, name in distinct_file_names(categories).items()}
+    """Return the target path of the log of each category; it depends on the name of the category alone."""
+    return {category: f"gallery/{line}/{file_name(category)}.json" for category in categories}

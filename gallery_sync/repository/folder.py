@@ -1,198 +1,198 @@
-"""The repository folder: its files, its history, and the check that it is complete.
+"""The repository folder: its objects, its history of releases, and its lock.
 
-    release.json                        the release that devices should run; the only file a device reads by name
-    releases/<sequence>.json            every release that was published, the newest one too; never changed
-    bundles/<line>.json                 the newest bundle head, for people and tools
-    galleries/<line>/<category>.json    the newest gallery heads, for people and tools
-    objects/<aa>/<sha256>               immutable files named by their hash: heads, manifests, models, stores
+    metadata/, targets/          signed metadata and documents, see gallery_sync.repository.metadata
+    objects/<aa>/<sha256>        immutable files named by their hash: manifests, models, stores, segments, deliveries
+    releases/<sequence>.json     every signed release, for operators: `release list`, `rollback`
+    bundles/<bundle id>.head     the head of every bundle that was ever published, for operators, also of withdrawn ones
+    repository.json              line, policy and promised offline window, for operators
 
-Any web server, bucket or CDN can host it. A release names heads by hash, so a device never reads a mix of old and new.
-A repository of finesight 0.x before the history has no `releases` folder; the next publishing begins it.
+Rules this module keeps:
+1. Any web server, bucket or mirror can host the folder. Devices read metadata, targets and objects alone.
+2. One process at a time changes a repository.
+3. An object is written under another name, verified, flushed and renamed. A whole object is never written again.
+4. The history is written before the metadata that makes a release visible. What is newer than the visible release was
+   left by an interrupted publishing, and nobody reads it.
 """
 
 from __future__ import annotations
 
-import logging
-import shlex
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from edge.durable import file_mismatch
+from edge.durable import file_mismatch, make_folder, replace_file, write_durably
 from edge.errors import SyncError
-from gallery_sync.formats.fields import LARGEST_DOCUMENT_BYTES, ObjectRef, object_path, parse, parse_bundle_manifest
-from gallery_sync.formats.unsigned import RELEASE_NAME, BundleHead, Envelope, GalleryHead, Release, history_path
+from gallery_sync.formats.documents import BundleHead, Release
+from gallery_sync.formats.fields import LARGEST_DOCUMENT_BYTES, ObjectRef, canonical_json, object_path, parse
 
-log = logging.getLogger(__name__)
+_HEADS, _HISTORY = "bundles", "releases"
+_MOST_COPIES = 8  # that are tried
+_OLD_S = 86400.0
 
 
-def read_release(repo: Path) -> Release | None:
-    """Read the release of a repository folder; None if nothing was published.
+@contextmanager
+def locked(repo: Path) -> Iterator[None]:
+    """Let one process at a time change a repository, and map errors of the disk.
 
     Raises:
-        SyncError: the file is damaged, lost or cannot be read; the message says how to repair it.
+        SyncError: there is no such folder, or the disk failed.
     """
-    path = repo / RELEASE_NAME
+    if not repo.is_dir():
+        raise SyncError(f"{repo}: is not a repository folder; make one with: edge-sync init")
     try:
-        release = _read(path)
-    except SyncError as error:
-        raise SyncError(f"{error}; {_way_out(repo)}") from error
-    if release is None and list(read_history(repo)):
-        raise SyncError(f"{path}: does not exist, but earlier releases do; {_way_out(repo)}")
-    return release
-
-
-def _read(path: Path) -> Release | None:
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_DOCUMENT_BYTES + 1)
-    except FileNotFoundError:
-        return None
+        descriptor = os.open(repo, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        raise SyncError(f"{path}: cannot read: {error.strerror}") from error
-    if len(data) > LARGEST_DOCUMENT_BYTES:
-        raise SyncError(f"{path}: larger than the limit of {LARGEST_DOCUMENT_BYTES} bytes")
-    return parse(Envelope, data, str(path)).signed
+        raise SyncError(f"{repo}: cannot read or write: {error.strerror or error}; run the command again") from error
 
 
-def _way_out(repo: Path) -> str:
-    newest = max((release.sequence for release in read_history(repo)), default=None)
-    if newest is None:
-        return "delete it, and publish again with a --sequence above the last release's"
-    return f"publish the newest whole release again: edge-sync publish {shlex.quote(str(repo))} --rollback-to {newest}"
+def store_file(repo: Path, source: Path, ref: ObjectRef) -> None:
+    """Make sure that a file is an object of the repository.
 
-
-def history_sequences(repo: Path) -> list[int]:
-    """Return the sequence numbers of the files of the history, in order; they are not read yet."""
-    stems = [path.stem for path in (repo / "releases").glob("*.json")]
-    return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdecimal() and len(stem) < len(str(2**53)))
-
-
-def read_history(repo: Path) -> Iterator[Release]:
-    """Yield every readable release that was published, in order, without what an interrupted publishing left."""
-    sequences = history_sequences(repo)
+    Raises:
+        SyncError: the file is not as `ref` says.
+        OSError: the disk failed.
+    """
+    path = repo / object_path(ref.sha256)
+    if file_mismatch(path, ref.size, ref.sha256) is None:
+        _keep_young(path)
+        return
+    make_folder(path.parent)
+    partial = path.with_name(path.name + ".partial")
     try:
-        newest = _read(repo / RELEASE_NAME)
-        if newest is None and len(sequences) == 1:  # the first publishing was interrupted
+        shutil.copyfile(source, partial)
+        wrong = file_mismatch(partial, ref.size, ref.sha256)
+        if wrong is None:
+            replace_file(partial, path)
             return
-    except SyncError:
-        newest = None
-    for sequence in sequences:
-        if newest is not None and sequence >= newest.sequence:
-            break
-        release = read_earlier(repo, sequence)
-        if release is not None:
-            yield release
-    if newest is not None:
-        yield newest
+    except OSError:
+        _remove(partial)
+        raise
+    _remove(partial)
+    raise SyncError(f"{source} changed during publishing: {wrong}")
 
 
-def read_earlier(repo: Path, sequence: int) -> Release | None:
-    """Read a release of the history; None if it is missing, damaged or not of this number."""
-    try:
-        release = _read(repo / history_path(sequence))
-    except SyncError:
-        return None
-    return release if release is not None and release.sequence == sequence else None
+def _remove(partial: Path) -> None:
+    """Remove a useless part, which must not keep a full disk full."""
+    with contextlib.suppress(OSError):
+        partial.unlink(missing_ok=True)
+
+
+def store_bytes(repo: Path, data: bytes) -> ObjectRef:
+    """Make sure that some bytes are an object of the repository, and return its reference.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    path = repo / object_path(ref.sha256)
+    if file_mismatch(path, ref.size, ref.sha256) is None:
+        _keep_young(path)
+    else:
+        make_folder(path.parent)
+        write_durably(path, data)
+    return ref
+
+
+def _keep_young(path: Path) -> None:
+    """Make an old object young, so that no garbage collection takes it from a draft that waits for signatures."""
+    if time.time() - path.stat().st_mtime > _OLD_S:
+        os.utime(path)
+
+
+def object_problem(repo: Path, ref: ObjectRef) -> str | None:
+    """Return how an object differs from its reference; None if it is whole."""
+    return file_mismatch(repo / object_path(ref.sha256), ref.size, ref.sha256)
 
 
 def read_object(repo: Path, ref: ObjectRef) -> bytes:
-    """Read a small object and verify its hash.
+    """Read an object and verify its hash.
 
     Raises:
         SyncError: the object is missing, changed or cannot be read.
     """
-    path = repo / object_path(ref.sha256)
-    if wrong := file_mismatch(path, ref.size, ref.sha256):
+    if wrong := object_problem(repo, ref):
         raise SyncError(wrong)
+    path = repo / object_path(ref.sha256)
     try:
         return path.read_bytes()
     except OSError as error:
         raise SyncError(f"{path}: cannot read: {error.strerror}") from error
 
 
-def read_bundle_head(repo: Path, release: Release) -> BundleHead:
-    """Read the bundle head of a release.
+def write_history(repo: Path, release: Release, head: BundleHead) -> None:
+    """Remember a release and the head of its bundle, before they become visible.
 
     Raises:
-        SyncError: it is missing, changed or invalid.
+        OSError: the disk failed.
     """
-    return parse(BundleHead, read_object(repo, release.bundle), "bundle head")
+    files = {
+        repo / _HISTORY / f"{release.sequence}.json": canonical_json(release),
+        repo / _HEADS / f"{head.bundle_id}.head": canonical_json(head),
+    }
+    for path, data in files.items():
+        if not path.is_file() or path.read_bytes() != data:
+            make_folder(path.parent)
+            write_durably(path, data)
 
 
-def read_releases(repo: Path) -> list[tuple[Release, BundleHead | None]]:
-    """Return every release of a repository with its bundle head, None where that is damaged.
-
-    Raises:
-        SyncError: nothing was published.
-    """
-    releases: list[tuple[Release, BundleHead | None]] = []
-    for release in read_history(repo):
-        try:
-            releases.append((release, read_bundle_head(repo, release)))
-        except SyncError as error:
-            log.warning("release %s: %s", release.sequence, error)
-            releases.append((release, None))
-    if not releases:
-        read_release(repo)  # says what is wrong with it, if it is damaged
-        raise SyncError(f"{repo}: nothing was published here; give a repository folder")
-    return releases
+def history_path(repo: Path, sequence: int) -> Path:
+    """Return the path of a release in the history."""
+    return repo / _HISTORY / f"{sequence}.json"
 
 
-def check_repository(repo: Path, *, history: bool = False) -> tuple[int, list[str]]:
-    """Hash every object of the release. Return how many are intact, and a message for each other one.
-
-    Args:
-        repo: the repository folder.
-        history: check every earlier release, too.
-
-    Raises:
-        SyncError: there is no release, or release.json is damaged.
-    """
-    release = read_release(repo)
-    if release is None:
-        raise SyncError(f"{repo} has no {RELEASE_NAME}; give a repository folder")
-    found: dict[str, str | None] = {}
-    for one in [release, *(read_history(repo) if history else [])]:
-        _check_release(repo, one, found)
-    problems = [problem for problem in found.values() if problem]
-    if history:
-        problems += [
-            f"{repo / history_path(sequence)}: damaged; the release cannot be rolled back to"
-            for sequence in history_sequences(repo)
-            if sequence < release.sequence and read_earlier(repo, sequence) is None
-        ]
-    return sum(problem is None for problem in found.values()), problems
+def history_sequences(repo: Path) -> list[int]:
+    """Return the sequence numbers of the files of the history, in order; they are not read yet."""
+    stems = [path.stem for path in (repo / _HISTORY).glob("*.json")]
+    return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdecimal() and len(stem) < len(str(2**53)))
 
 
-def check_release(repo: Path, release: Release) -> list[str]:
-    """Return what is wrong with the objects of one release."""
-    found: dict[str, str | None] = {}
-    _check_release(repo, release, found)
-    return [problem for problem in found.values() if problem]
+def read_history(repo: Path, newest: Release | None) -> dict[int, Release | None]:
+    """Return every release up to the newest by its sequence number, None where its file is damaged."""
+    found: dict[int, Release | None] = {}
+    for sequence in history_sequences(repo):
+        if newest is None or sequence < newest.sequence:
+            found[sequence] = _read_release(history_path(repo, sequence), sequence)
+    return found if newest is None else found | {newest.sequence: newest}
 
 
-def _check_release(repo: Path, release: Release, found: dict[str, str | None]) -> None:
-    """Check every object of a release that was not checked before, as far as the documents that name them are whole."""
-
-    def check(ref: ObjectRef, name: str) -> None:
-        wrong = file_mismatch(repo / object_path(ref.sha256), ref.size, ref.sha256)
-        found[ref.sha256] = f"{wrong}; it is {name} of release {release.sequence}" if wrong else None
-
-    def read(ref: ObjectRef, name: str) -> bytes | None:
-        check(ref, name)
-        return None if found[ref.sha256] else read_object(repo, ref)
-
+def _read_release(path: Path, sequence: int) -> Release | None:
     try:
-        if (data := read(release.bundle, "the bundle head")) is not None:
-            head = parse(BundleHead, data, "bundle head")
-            if (data := read(head.manifest, f"the manifest of bundle {head.bundle_id}")) is not None:
-                for file in parse_bundle_manifest(data, f"bundle {head.bundle_id}").files:
-                    check(ObjectRef(sha256=file.sha256, size=file.size), f"{file.path!r}")
-    except SyncError as error:
-        found[release.bundle.sha256] = f"{error}; in release {release.sequence}"
-    for category, ref in release.gallery.heads.items():
-        try:
-            if (data := read(ref, f"the gallery head of {category!r}")) is not None:
-                check(parse(GalleryHead, data, "gallery head").base, f"the gallery of {category!r}")
-        except SyncError as error:
-            found[ref.sha256] = f"{error}; it is the gallery head of {category!r} of release {release.sequence}"
+        release = parse(Release, _read_small(path), str(path))
+    except (OSError, SyncError):
+        return None
+    return release if release.sequence == sequence else None
+
+
+def read_old_head(repo: Path, bundle_id: str) -> BundleHead | None:
+    """Read the remembered head of a bundle; None if there is none, or it is damaged."""
+    path = repo / _HEADS / f"{bundle_id}.head"
+    try:
+        head = parse(BundleHead, _read_small(path), str(path))
+    except (OSError, SyncError):
+        return None
+    return head if head.bundle_id == bundle_id else None
+
+
+def remembered(repo: Path, path: str) -> list[Path]:
+    """Return the files of the history that may be copies of a signed document, by its target path."""
+    role, _, name = path.partition("/")
+    if role == "rollout":
+        return [history_path(repo, sequence) for sequence in reversed(history_sequences(repo))][:_MOST_COPIES]
+    head = repo / _HEADS / f"{name.rpartition('/')[2].removesuffix('.json')}.head"
+    return [head] if role == "models" and head.is_file() else []
+
+
+def _read_small(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LARGEST_DOCUMENT_BYTES + 1)

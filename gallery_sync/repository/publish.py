@@ -1,276 +1,352 @@
-"""Publishes a bundle and a gallery in a repository: first objects, then heads, then the release that names them."""
+"""Publishes pairs of a bundle and a gallery: first objects, then signed documents, then the metadata that shows them.
+
+Rules this module keeps:
+1. A bundle is newer than every bundle that was published, also than one that was withdrawn. An id names one bundle.
+2. A bundle and the galleries that it is paired with are in the same or in compatible embedding spaces.
+3. The security floor never falls. No release names a bundle below it.
+4. A release is shown only together with everything that it names. While the head of a bundle waits for a signature, the
+   release waits with it.
+5. A gallery folder with an item that was deleted urgently is refused, unless you say that it may come back.
+6. Publishing the same folders again changes nothing, but repairs their objects.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
-import os
 import shlex
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from edge.bundle.bundle import MANIFEST_NAME, check_compatible, read_bundle
-from edge.durable import file_mismatch, make_folder, replace_file, write_durably
-from edge.errors import SyncError
-from edge.gallery.generation import Gallery, read_gallery
-from gallery_sync.device.last_release import MOST_AHEAD
-from gallery_sync.formats.fields import LARGEST_SEQUENCE, ObjectRef, canonical_json, object_path, parse
-from gallery_sync.formats.unsigned import (
-    RELEASE_NAME,
-    BundleHead,
-    Envelope,
-    GalleryHead,
-    GalleryRelease,
-    Release,
-    bundle_head_path,
-    gallery_head_paths,
-    history_path,
-)
-from gallery_sync.repository.folder import (
-    check_release,
-    history_sequences,
-    read_bundle_head,
-    read_history,
-    read_object,
-    read_release,
-)
+from edge.bundle.bundle import MANIFEST_NAME, Bundle, check_compatible, read_bundle
+from edge.errors import BundleError, SyncError
+from edge.gallery.generation import read_gallery
+from edge.manifest import Manifest
+from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, bundle_target, release_target
+from gallery_sync.formats.fields import LARGEST_SEQUENCE, ObjectRef, canonical_json, parse_bundle_manifest
+from gallery_sync.repository.deliveries import EARLIER_BUNDLES, make_deliveries
+from gallery_sync.repository.erased import refuse_erased
+from gallery_sync.repository.folder import locked, read_object, store_file, write_history
+from gallery_sync.repository.galleries import SpaceRecords, changed_logs, logs_from_gallery
+from gallery_sync.repository.keys import KeyRing
+from gallery_sync.repository.metadata import SignedMetadata
+from gallery_sync.repository.pairs import accepts
+from gallery_sync.repository.published import Published, log_path, read_published, restore_documents
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a bundle demands of devices, beside what follows from its content. None: as before."""
+
+    security_floor: int | None = None  # smallest sequence number of a bundle, once this one is confirmed
+    needs: str | None = None  # oldest version of finesight
+    allow_big_change: bool = False  # its gallery may change by more than a device's limit
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A bundle and a gallery to publish together."""
+
+    head: BundleHead
+    logs: Mapping[str, GalleryLog]  # by category, those that change
+    gallery_sequence: int
+    gallery_created_at: str | None = None  # None: now, or as before if it is the gallery of before
+    rollback_to: int | None = None  # the earlier release whose pair this is
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What publishing did."""
+
+    release: Release
+    is_new: bool  # False: it was published before, and its objects are whole
+    draft: Path | None = None  # waits for `edge-sync sign`; until then devices see nothing of it
+    waits_for: tuple[str, ...] = ()  # whose signatures
+
+
 def publish(
     repo: Path,
-    bundle_folder: Path,
-    gallery_folder: Path,
+    keys: KeyRing,
+    now: datetime,
     *,
-    line: str,
-    created_at: str,
+    bundle_folder: Path | None = None,
+    gallery_folder: Path | None = None,
+    demands: Demands = Demands(),
     sequence: int | None = None,
-    allow_jump: bool = False,
-) -> Release:
-    """Publish a bundle and a gallery. Publishing the same ones again changes nothing, but repairs their objects.
+    allow_erased: bool = False,
+) -> Publication:
+    """Publish a bundle, a gallery or both as a new release.
 
     Args:
-        repo: the repository folder; created if missing.
-        bundle_folder: a packed bundle.
-        gallery_folder: a gallery generation with its index.
-        line: product line; a repository has one line.
-        created_at: ISO 8601, UTC.
+        repo: a repository that `edge-sync init` made.
+        keys: of its roles, as far as they are here.
+        now: the time, in UTC.
+        bundle_folder: a packed bundle; None: that of the newest release.
+        gallery_folder: a gallery generation with its index; None: the newest gallery.
+        demands: what the bundle demands of devices.
         sequence: sequence number of the release; None: one more than the last.
-        allow_jump: accept a sequence number that devices refuse without their --allow-jump.
+        allow_erased: items that were deleted urgently may come back with the gallery.
 
     Raises:
         BundleError: the bundle is damaged, or its embedding space does not match the gallery.
         GalleryError: the gallery is damaged.
-        SyncError: a sequence decreases, the line differs, or the disk failed.
+        SyncError: the gallery has an item that was deleted urgently, a sequence decreases, a key is wrong, or the disk
+            failed.
     """
-    bundle, gallery = read_bundle(bundle_folder), read_gallery(gallery_folder)
-    check_compatible(bundle, gallery)
-    with _writing(repo):
-        before = read_release(repo)
-        number = _next_sequence(before, sequence, repo, allow_jump=allow_jump)
-        if before and before.line != line:
-            raise SyncError(f"{repo}: found line {before.line!r}, expected {line!r}; one repository has one line")
-        published = dict(_published_bundles(repo))
-        old_bundle, old_galleries = published.get(before.sequence) if before else None, _old_galleries(repo, before)
-        bundle_head = _store_bundle(repo, bundle_folder, line, old_bundle, published)
-        gallery_heads = _store_gallery(repo, gallery, line, old_galleries)
-        if before and (bundle_head, gallery_heads) == (old_bundle, old_galleries):
-            log.info("%s: release %s already holds this bundle and gallery", repo, before.sequence)
-            return before
-        refs = {category: _store_bytes(repo, canonical_json(head)) for category, head in gallery_heads.items()}
-        bundle_ref = _store_bytes(repo, canonical_json(bundle_head))
-        if before and (before.bundle, before.gallery.heads) == (bundle_ref, refs):
-            log.info("%s: release %s is repaired", repo, before.sequence)
-            return before
-        release = Release(
-            line=line,
-            sequence=number,
-            created_at=created_at,
-            bundle=bundle_ref,
-            gallery=GalleryRelease(generation=gallery.generation, created_at=gallery.created_at, heads=refs),
-        )
-        _write_release(repo, release, before, bundle_head, gallery_heads)
-    return release
+    if bundle_folder is None and gallery_folder is None:
+        raise SyncError("what to publish? give --bundle, --gallery or both")
+    bundle = read_bundle(bundle_folder) if bundle_folder else None
+    gallery = read_gallery(gallery_folder) if gallery_folder else None
+    with locked(repo):
+        metadata = SignedMetadata.open(repo, keys, now)
+        published = read_published(repo, metadata)
+        manifest, manifest_ref = _manifest(published, bundle)
+        if bundle:
+            _check_bundle_is_newer(published, manifest, manifest_ref)
+            _store_bundle(repo, bundle, manifest_ref)
+        if gallery:
+            refuse_erased(published, gallery, allowed=allow_erased)
+            check_compatible(Bundle(manifest, bundle.folder if bundle else repo), gallery)
+        next_gallery = published.gallery_sequence + 1
+        logs = logs_from_gallery(published, gallery, manifest, next_gallery, now) if gallery else {}
+        gallery_sequence = _gallery_sequence(published, logs, next_gallery, whole=gallery is not None)
+        merged = {**published.logs, **logs}
+        _check_spaces(manifest, merged, gallery_sequence)
+        head = _bundle_head(published, manifest, manifest_ref, demands, merged, gallery_sequence)
+        pair = Pair(head, logs, gallery_sequence, gallery.created_at if gallery else None)
+        return commit_pair(metadata, published, pair, now, sequence)
 
 
-def publish_earlier(
-    repo: Path, earlier: int, *, created_at: str, sequence: int | None = None, allow_jump: bool = False
-) -> Release:
-    """Publish bundle and gallery of an earlier release again, as a new release that devices accept.
+def publish_gallery_change(
+    repo: Path, keys: KeyRing, now: datetime, changes: Mapping[str, SpaceRecords], *, urgent: bool = False
+) -> Publication:
+    """Publish changes of some items as a new release of the newest bundle.
 
     Args:
         repo: the repository folder.
-        earlier: sequence number of the earlier release.
-        created_at: ISO 8601, UTC.
-        sequence: sequence number of the new release; None: one more than the last.
-        allow_jump: accept a sequence number that devices refuse without their --allow-jump.
+        keys: of its roles, as far as they are here.
+        now: the time, in UTC.
+        changes: by category and embedding space.
+        urgent: devices apply the deletions at once, to every gallery that they hold.
 
     Raises:
-        SyncError: there is no such release, an object of it is missing or damaged, or the disk failed.
+        SyncError: nothing was published, the newest release went back to an earlier gallery, or the disk failed.
+        GalleryError: a change does not fit the gallery.
     """
-    if not repo.is_dir():
-        raise SyncError(f"{repo}: is not a folder; give a repository folder")
-    with _writing(repo):
-        known = list(read_history(repo))
-        release = next((one for one in known if one.sequence == earlier), None)
-        if release is None:
-            held = ", ".join(str(one.sequence) for one in known[-8:]) or "none"
-            first = "; the history begins with the first release that this version published" if known else ""
-            raise SyncError(f"{repo}: release {earlier} is not here; the newest that are: {held}{first}")
-        if problems := check_release(repo, release):
+    with locked(repo):
+        metadata = SignedMetadata.open(repo, keys, now)
+        published = read_published(repo, metadata)
+        release, head = published.release, published.head
+        if release is None or head is None:
+            raise SyncError(f"{repo}: has no release whose gallery can change; publish a bundle and a gallery first")
+        newest = max((one.sequence for one in published.logs.values()), default=0)
+        went_back = release.gallery_sequence < newest
+        if went_back and not urgent:
             raise SyncError(
-                f"{repo}: release {earlier} is not whole: {len(problems)} objects are missing or damaged; publish its "
-                f"bundle and gallery folders again; the first: {problems[0]}"
+                f"{repo}: release {release.sequence} went back to gallery {release.gallery_sequence}, and the newest "
+                f"is {newest}; publish a whole gallery folder, or go forward first: edge-sync rollback"
             )
-        number = _next_sequence(known[-1], sequence, repo, allow_jump=allow_jump)
-        again = release.model_copy(update={"sequence": number, "created_at": created_at, "rollback_to": earlier})
-        heads = {
-            category: parse(GalleryHead, read_object(repo, ref), "gallery head")
-            for category, ref in release.gallery.heads.items()
-        }
-        _write_release(repo, again, known[-1], read_bundle_head(repo, release), heads)
-    return again
+        sequence = published.gallery_sequence + 1
+        logs = changed_logs(published, changes, sequence, now, urgent=urgent)
+        gallery_sequence = release.gallery_sequence if went_back or not logs else sequence
+        return commit_pair(metadata, published, Pair(head, logs, gallery_sequence), now)
 
 
-@contextmanager
-def _writing(repo: Path) -> Iterator[None]:
-    """Let one publishing at a time into a repository, and map errors of the disk."""
-    try:
-        repo.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(repo, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise SyncError(f"{repo}: cannot read or write: {error.strerror or error}") from error
+def _manifest(published: Published, bundle: Bundle | None) -> tuple[Manifest, ObjectRef]:
+    """Return the manifest of the bundle to publish: the given one, or that of the newest release."""
+    if bundle is not None:
+        data = (bundle.folder / MANIFEST_NAME).read_bytes()
+        return bundle.manifest, ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    if published.release is None or published.head is None:
+        raise SyncError(f"{published.repo}: has no bundle yet; give --bundle, too")
+    ref = published.head.manifest
+    return parse_bundle_manifest(read_object(published.repo, ref), f"bundle {published.head.bundle_id}"), ref
 
 
-def _next_sequence(before: Release | None, sequence: int | None, repo: Path, *, allow_jump: bool) -> int:
-    last = before.sequence if before else 0
-    number = last + 1 if sequence is None else sequence
-    if number <= last:
-        raise SyncError(f"{repo}: release {last} is published; give a --sequence above it, not {number}")
-    if not 1 <= number <= LARGEST_SEQUENCE:
-        raise SyncError(f"{repo}: found --sequence {number}, expected 1 to {LARGEST_SEQUENCE}")
-    if before and number > last + MOST_AHEAD and not allow_jump:
-        raise SyncError(
-            f"{repo}: release {number} is more than {MOST_AHEAD} above release {last}, and devices refuse it; give a "
-            "smaller --sequence, or --allow-jump here and on every device"
-        )
-    return number
-
-
-def _store_file(repo: Path, source: Path, ref: ObjectRef) -> None:
-    path = repo / object_path(ref.sha256)
-    if file_mismatch(path, ref.size, ref.sha256) is None:
+def _check_bundle_is_newer(published: Published, manifest: Manifest, ref: ObjectRef) -> None:
+    """Check that a bundle is the one of the newest release, or newer than every bundle that was published."""
+    if published.head and published.head.manifest == ref:
         return
-    make_folder(path.parent)
-    partial = path.with_name(path.name + ".partial")
-    shutil.copyfile(source, partial)
-    if wrong := file_mismatch(partial, ref.size, ref.sha256):
-        raise SyncError(f"{source} changed during publishing: {wrong}")
-    replace_file(partial, path)
-
-
-def _store_bytes(repo: Path, data: bytes) -> ObjectRef:
-    ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-    path = repo / object_path(ref.sha256)
-    if file_mismatch(path, ref.size, ref.sha256) is not None:
-        make_folder(path.parent)
-        write_durably(path, data)
-    return ref
-
-
-def _store_bundle(
-    repo: Path, folder: Path, line: str, old: BundleHead | None, published: dict[int, BundleHead]
-) -> BundleHead:
-    manifest = read_bundle(folder).manifest
-    data = (folder / MANIFEST_NAME).read_bytes()
-    ref = ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-    head = BundleHead(line=line, bundle_id=manifest.bundle_id, sequence=manifest.sequence, manifest=ref)
-    if old is None or old.manifest != ref:
-        _check_bundle_is_newer(repo, head, published)
-    for entry in manifest.files:
-        _store_file(repo, folder / entry.path, ObjectRef(sha256=entry.sha256, size=entry.size))
-    _store_bytes(repo, data)
-    return head
-
-
-def _check_bundle_is_newer(repo: Path, head: BundleHead, published: dict[int, BundleHead]) -> None:
-    """Check that a bundle is newer than every bundle that was published, also before a roll-back."""
-    for sequence, other in reversed(published.items()):
-        if other.manifest == head.manifest:
-            raise SyncError(
-                f"bundle {head.bundle_id} was published in release {sequence}; to return to it: "
-                f"edge-sync publish {shlex.quote(str(repo))} --rollback-to {sequence}"
-            )
-    newest = max(published.values(), key=lambda other: other.sequence, default=None)
-    if newest and head.sequence <= newest.sequence:
+    repo = shlex.quote(str(published.repo))
+    known = published.all_heads()
+    same = next((head for head in known.values() if head.manifest == ref), None)
+    if same is not None and same.bundle_id not in published.heads:
+        raise SyncError(f"bundle {same.bundle_id} was withdrawn; pack a newer one, with a larger --sequence")
+    if same is not None:
+        last = max(
+            (number for number, one in published.history.items() if one and one.bundle_id == same.bundle_id), default=0
+        )
         raise SyncError(
-            f"bundle {head.bundle_id} has sequence {head.sequence}, the published bundle {newest.bundle_id} "
+            f"bundle {same.bundle_id} was published in release {last}; to return to it: "
+            f"edge-sync rollback {published.line} --to {last} --repo {repo}"
+        )
+    newest = max(known.values(), key=lambda head: head.sequence, default=None)
+    if newest and manifest.sequence <= newest.sequence:
+        raise SyncError(
+            f"bundle {manifest.bundle_id} has sequence {manifest.sequence}, the published bundle {newest.bundle_id} "
             f"has {newest.sequence}; pack it with a larger --sequence"
         )
-
-
-def _published_bundles(repo: Path) -> Iterator[tuple[int, BundleHead]]:
-    for release in read_history(repo):
-        try:
-            yield release.sequence, read_bundle_head(repo, release)
-        except SyncError as error:
-            log.warning("%s; publishing goes on without it", error)
-
-
-def _old_galleries(repo: Path, before: Release | None) -> dict[str, GalleryHead]:
-    heads = {}
-    for category, ref in before.gallery.heads.items() if before else []:
-        try:
-            heads[category] = parse(GalleryHead, read_object(repo, ref), f"gallery head {category!r}")
-        except SyncError as error:
-            log.warning("%s; publishing writes a new one", error)
-    return heads
-
-
-def _store_gallery(repo: Path, gallery: Gallery, line: str, before: dict[str, GalleryHead]) -> dict[str, GalleryHead]:
-    heads = {}
-    for category, entry in gallery.categories.items():
-        ref = ObjectRef(sha256=entry.sha256, size=entry.size)
-        _store_file(repo, gallery.path(category), ref)
-        old = before.get(category)
-        if old and old.base == ref:
-            heads[category] = old
-            continue
-        heads[category] = GalleryHead(
-            line=line,
-            category=category,
-            space_id=entry.space_id,
-            heads=entry.heads,
-            sequence=old.sequence + 1 if old else 1,
-            base=ref,
-            items=entry.items,
-            vectors=entry.vectors,
+    if manifest.bundle_id in known:
+        raise SyncError(
+            f"a bundle {manifest.bundle_id} with other content was published; pack this one with another id"
         )
-    return heads
 
 
-def _write_release(
-    repo: Path, release: Release, before: Release | None, bundle: BundleHead, galleries: dict[str, GalleryHead]
-) -> None:
-    """Write the heads for people, the history, and last the release that devices read."""
-    paths = gallery_head_paths(release.line, galleries)
-    documents = {bundle_head_path(release.line): canonical_json(bundle)}
-    documents |= {paths[category]: canonical_json(head) for category, head in galleries.items()}
-    if before and before.sequence not in history_sequences(repo):  # written by an older version
-        documents[history_path(before.sequence)] = canonical_json(Envelope(signed=before))
-    envelope = canonical_json(Envelope(signed=release))
-    documents[history_path(release.sequence)] = envelope
-    documents[RELEASE_NAME] = envelope
-    for path, data in documents.items():
-        make_folder((repo / path).parent)
-        write_durably(repo / path, data + b"\n")
-    log.info("%s: published release %s of line %s", repo, release.sequence, release.line)
+def _store_bundle(repo: Path, bundle: Bundle, ref: ObjectRef) -> None:
+    for entry in bundle.manifest.files:
+        store_file(repo, bundle.path(entry.path), ObjectRef(sha256=entry.sha256, size=entry.size))
+    store_file(repo, bundle.folder / MANIFEST_NAME, ref)
+
+
+def _gallery_sequence(published: Published, logs: Mapping[str, GalleryLog], next_gallery: int, *, whole: bool) -> int:
+    """Return the gallery sequence of the pair: a new one only if a log has new states."""
+    newest = max((one.sequence for one in published.logs.values()), default=0)
+    if any(one.sequence == next_gallery for one in logs.values()):
+        return next_gallery
+    return newest if whole or published.release is None else published.release.gallery_sequence
+
+
+def _bundle_head(
+    published: Published,
+    manifest: Manifest,
+    ref: ObjectRef,
+    demands: Demands,
+    logs: Mapping[str, GalleryLog],
+    gallery_sequence: int,
+) -> BundleHead:
+    old = published.heads.get(manifest.bundle_id)
+    floor = max(demands.security_floor or 0, published.security_floor)
+    if demands.security_floor is not None and demands.security_floor < published.security_floor:
+        raise SyncError(f"the security floor is {published.security_floor}, and it never falls; give no smaller one")
+    if floor > manifest.sequence:
+        raise SyncError(
+            f"bundle {manifest.bundle_id} has sequence {manifest.sequence}, below the security floor {floor}; give a "
+            "smaller --security-floor, or pack the bundle with a larger --sequence"
+        )
+    return BundleHead(
+        line=published.line,
+        bundle_id=manifest.bundle_id,
+        sequence=manifest.sequence,
+        manifest=ref,
+        security_floor=floor,
+        gallery_from=gallery_from(manifest, logs),
+        big_change_to=gallery_sequence if demands.allow_big_change else old.big_change_to if old else 0,
+        needs=demands.needs if demands.needs is not None else old.needs if old else "0",
+        deliveries=make_deliveries(
+            published.repo, manifest, earlier_manifests(published, manifest), old.deliveries if old else []
+        ),
+    )
+
+
+def earlier_manifests(published: Published, manifest: Manifest) -> list[Manifest]:
+    """Return the manifests of the last few bundles before one, the newest first."""
+    found: list[Manifest] = []
+    earlier = [head for head in published.heads.values() if head.sequence < manifest.sequence]
+    for head in sorted(earlier, key=lambda one: one.sequence, reverse=True)[:EARLIER_BUNDLES]:
+        try:
+            found.append(parse_bundle_manifest(read_object(published.repo, head.manifest), f"bundle {head.bundle_id}"))
+        except SyncError as error:
+            log.warning("%s; no difference to bundle %s is published", error, head.bundle_id)
+    return found
+
+
+def gallery_from(manifest: Manifest, logs: Mapping[str, GalleryLog]) -> int:
+    """Return the smallest gallery sequence at which each category is in a space that the bundle searches."""
+    least = 0
+    for category, one in logs.items():
+        embedder = manifest.embedder_for(category)
+        if embedder is None:
+            continue
+        firsts = {space.space_id: space.bases[0].sequence for space in one.spaces}
+        good = [first for space_id, first in firsts.items() if accepts(embedder, category, space_id)]
+        if good and min(firsts.values()) < min(good):
+            least = max(least, min(good))
+    return least
+
+
+def _check_spaces(manifest: Manifest, logs: Mapping[str, GalleryLog], gallery_sequence: int) -> None:
+    """Check that the bundle searches each category that has a gallery at a sequence."""
+    for category, one in logs.items():
+        embedder = manifest.embedder_for(category)
+        spaces = [space.space_id for space in one.spaces if space.bases[0].sequence <= gallery_sequence]
+        if embedder and spaces and not any(accepts(embedder, category, space_id) for space_id in spaces):
+            raise BundleError(
+                f"category {category!r}: found its gallery in embedding space {spaces[-1]}, expected "
+                f"{embedder.space_id} of bundle {manifest.bundle_id}; embed the gallery with this bundle's embedder, "
+                "and publish both"
+            )
+
+
+def commit_pair(
+    metadata: SignedMetadata, published: Published, pair: Pair, now: datetime, sequence: int | None = None
+) -> Publication:
+    """Sign the documents of a pair that are new, and show it as the newest release.
+
+    Args:
+        metadata: of the repository, open for changes.
+        published: what it has now.
+        pair: its objects are stored.
+        now: the time, in UTC.
+        sequence: sequence number of the new release; None: one more than the last.
+
+    Raises:
+        SyncError: the sequence number is too small, a key is wrong, or the disk failed.
+    """
+    repo, before, head = published.repo, published.release, pair.head
+    restore_documents(published)
+    known = published.heads.get(head.bundle_id) == head
+    head_json = canonical_json(head)
+    head_sha256 = published.head_hashes[head.bundle_id] if known else hashlib.sha256(head_json).hexdigest()
+    is_new = (
+        before is None
+        or pair.rollback_to is not None
+        or (before.bundle_head, before.gallery_sequence) != (head_sha256, pair.gallery_sequence)
+    )
+    release = before if before is not None and not is_new else _release(published, pair, head_sha256, now, sequence)
+    for category, one in pair.logs.items():
+        metadata.put("gallery", log_path(published.line, category), canonical_json(one))
+    if not known:
+        metadata.put("models", bundle_target(published.line, head.bundle_id), head_json)
+    if is_new:
+        metadata.put("rollout", release_target(published.line), canonical_json(release))
+    write_history(repo, release, head)
+    committed = metadata.commit(now)
+    if committed.is_published and committed.versions:
+        log.info("%s: published release %s of line %s", repo, release.sequence, release.line)
+    return Publication(release, is_new, committed.draft, tuple(committed.missing.values()))
+
+
+def _release(published: Published, pair: Pair, head_sha256: str, now: datetime, sequence: int | None) -> Release:
+    before = published.release
+    same_gallery = before is not None and before.gallery_sequence == pair.gallery_sequence
+    kept = before.gallery_created_at if before is not None and same_gallery else None
+    created_at = now.isoformat(timespec="seconds")
+    return Release(
+        line=published.line,
+        sequence=next_sequence(published, sequence),
+        created_at=created_at,
+        bundle_id=pair.head.bundle_id,
+        bundle_head=head_sha256,
+        gallery_sequence=pair.gallery_sequence,
+        gallery_created_at=pair.gallery_created_at or kept or created_at,
+        rollback_to=pair.rollback_to,
+    )
+
+
+def next_sequence(published: Published, sequence: int | None) -> int:
+    """Return the sequence number of the next release.
+
+    Raises:
+        SyncError: the wanted one is not above the last.
+    """
+    last = published.release.sequence if published.release else 0
+    number = last + 1 if sequence is None else sequence
+    if number <= last:
+        raise SyncError(f"{published.repo}: release {last} is published; give a --sequence above it, not {number}")
+    if number > LARGEST_SEQUENCE:
+        raise SyncError(f"{published.repo}: found --sequence {number}, expected at most {LARGEST_SEQUENCE}")
+    return number

@@ -1,110 +1,314 @@
-"""The verbs of `edge-sync` that work on a repository folder."""
+"""The verbs of `edge-sync` that publish, take back, check and clean up."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from edge.errors import SyncError
 from gallery_sync.printing import print_values
+
+if TYPE_CHECKING:
+    from gallery_sync.repository.keys import KeyRing
+    from gallery_sync.repository.publish import Publication
+    from gallery_sync.repository.published import Published
+
+_KEYS_HELP = "folder of its keys (default: $FINESIGHT_KEYS, or REPO.keys beside it)"
 
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verbs to a parser."""
-    publish = verbs.add_parser("publish", help="publish a bundle and a gallery in a repository folder")
-    publish.add_argument("repo", type=Path, help="repository folder")
+    _add_publish(verbs)
+    _add_release(verbs)
+    _add_rollback(verbs)
+    check = verbs.add_parser(
+        "check",
+        help="verify signatures, expiry, galleries and the hash of every file",
+        description="Verify signatures, expiry, gallery logs and the hash of every file. Exit code 1 on a problem.",
+    )
+    check.add_argument("repo", type=Path, help="repository folder")
+    check.add_argument("--history", action="store_true", help="also check that earlier releases can be rolled back to")
+    check.add_argument("--url", help="also fetch every file from this address, as devices do")
+    check.set_defaults(act=_check)
+    _add_gc(verbs)
+    adopt = verbs.add_parser(
+        "adopt",
+        help="take over the unsigned releases of an older version, after edge-sync init",
+        description="Sign the releases that an older version published in this folder. Run edge-sync init first.",
+    )
+    _add_repo(adopt)
+    adopt.set_defaults(act=_adopt)
+
+
+def _add_repo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("repo", type=Path, help="repository folder")
+    parser.add_argument("--keys", type=Path, help=_KEYS_HELP)
+
+
+def _add_publish(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    publish = verbs.add_parser(
+        "publish",
+        help="publish a bundle, a gallery or both as a signed release",
+        description="Publish a bundle, a gallery or both as a signed release. What you leave out stays as it is.",
+    )
+    _add_repo(publish)
     publish.add_argument("--bundle", type=Path, help="bundle folder")
     publish.add_argument("--gallery", type=Path, help="gallery folder")
-    publish.add_argument("--line", default="demo", help="product line; one repository has one line (default: demo)")
     publish.add_argument(
-        "--rollback-to",
+        "--security-floor",
         type=int,
-        metavar="SEQUENCE",
-        help="instead of folders: publish bundle and gallery of this earlier release again, as a new release",
+        metavar="N",
+        help="devices that confirmed this bundle never again run one with a sequence number below N; it never falls",
     )
+    publish.add_argument("--needs", metavar="VERSION", help="oldest version of finesight that runs the bundle: 0.9")
     publish.add_argument(
-        "--sequence", type=int, help="sequence number of the release (default: one more than the last)"
-    )
-    publish.add_argument(
-        "--allow-jump",
+        "--allow-big-change",
         action="store_true",
-        help="accept a sequence number more than a million above the last; devices need their --allow-jump",
+        help="devices accept this gallery though it changes more items than their limit",
     )
+    publish.add_argument(
+        "--allow-erased",
+        action="store_true",
+        help="publish the gallery though it has items that were deleted urgently: they come back to every device",
+    )
+    publish.add_argument("--sequence", type=int, help="number of the release (default: one more than the last)")
     publish.set_defaults(act=_publish)
 
-    releases = verbs.add_parser("releases", help="list the releases of a repository folder")
-    releases.add_argument("repo", type=Path, help="repository folder")
-    releases.set_defaults(act=_releases)
 
-    check = verbs.add_parser("check", help="verify the hash of every object of the release")
-    check.add_argument("repo", type=Path, help="repository folder")
-    check.add_argument("--history", action="store_true", help="also verify every earlier release")
-    check.set_defaults(act=_check)
+def _add_release(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    release = verbs.add_parser("release", help="list, show, compare and withdraw releases")
+    actions = release.add_subparsers(dest="action", required=True)
+    listed = actions.add_parser("list", help="list the releases of a repository, the oldest first")
+    shown = actions.add_parser("show", help="show what a release is, and whether you can go back to it")
+    compared = actions.add_parser("diff", help="show how two releases differ")
+    withdrawn = actions.add_parser(
+        "withdraw",
+        help="make sure that no release can name the bundle of a release again",
+        description="Take the bundle of a release out of the signed list; never that of the newest release.",
+    )
+    for parser in (listed, shown, compared, withdrawn):
+        parser.add_argument("repo", type=Path, help="repository folder")
+        parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    shown.add_argument("number", type=int, help="release")
+    compared.add_argument("first", type=int, help="release")
+    compared.add_argument("second", type=int, help="another release")
+    withdrawn.add_argument("number", type=int, help="release")
+    withdrawn.add_argument("--keys", type=Path, help=_KEYS_HELP)
+    for parser, act in ((listed, _list), (shown, _show), (compared, _diff), (withdrawn, _withdraw)):
+        parser.set_defaults(act=act)
+
+
+def _add_rollback(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    rollback = verbs.add_parser(
+        "rollback",
+        help="go back to the bundle and gallery of an earlier release",
+        description="Publish the bundle and gallery of an earlier release again, as a newer one. Nothing is packed.",
+    )
+    rollback.add_argument("line", metavar="LINE", help="product line; it must be that of the repository")
+    rollback.add_argument("--to", type=int, required=True, metavar="RELEASE", help="earlier release")
+    rollback.add_argument("--repo", type=Path, default=Path(), help="repository folder (default: this folder)")
+    rollback.add_argument("--keys", type=Path, help=_KEYS_HELP)
+    rollback.set_defaults(act=_rollback)
+
+
+def _add_gc(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    gc = verbs.add_parser(
+        "gc",
+        help="delete what no device needs within the promised offline window",
+        description="Delete earlier metadata, documents and objects that no device needs within the promised window.",
+    )
+    _add_repo(gc)
+    gc.add_argument("--dry-run", action="store_true", help="delete nothing, only say how much it would be")
+    gc.add_argument(
+        "--keep-days", type=int, help="keep what was current in the last days (default: the promised offline window)"
+    )
+    gc.add_argument(
+        "--keep-bundles",
+        type=int,
+        metavar="N",
+        help="also give up bundles before the newest N that no release of the window has; needs the key of models",
+    )
+    gc.set_defaults(act=_gc)
 
 
 def _publish(arguments: argparse.Namespace) -> int:
-    from gallery_sync.repository.publish import publish, publish_earlier
+    from gallery_sync.repository.publish import Demands, publish
 
-    when = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    folders = [folder for folder in (arguments.bundle, arguments.gallery) if folder is not None]
-    if len(folders) != (2 if arguments.rollback_to is None else 0):
-        raise SyncError("what to publish? give --bundle and --gallery, or --rollback-to alone")
-    if arguments.rollback_to is not None:
-        release = publish_earlier(
-            arguments.repo,
-            arguments.rollback_to,
-            created_at=when,
-            sequence=arguments.sequence,
-            allow_jump=arguments.allow_jump,
+    done = publish(
+        arguments.repo,
+        _keys(arguments),
+        _now(),
+        bundle_folder=arguments.bundle,
+        gallery_folder=arguments.gallery,
+        demands=Demands(arguments.security_floor, arguments.needs, arguments.allow_big_change),
+        sequence=arguments.sequence,
+        allow_erased=arguments.allow_erased,
+    )
+    return _print_publication(done, arguments)
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.releases import rollback
+
+    arguments.repo = arguments.repo.resolve()
+    done = rollback(arguments.repo, _keys(arguments), _now(), arguments.line, arguments.to)
+    return _print_publication(done, arguments)
+
+
+def _print_publication(done: Publication, arguments: argparse.Namespace) -> int:
+    release = done.release
+    values: dict[str, object] = {
+        "line": release.line,
+        "release": release.sequence,
+        "bundle": release.bundle_id,
+        "gallery": release.gallery_sequence,
+        "new": done.is_new,
+    }
+    if done.draft is not None:
+        values |= {"draft": str(done.draft), "waits_for": list(done.waits_for)}
+        print(
+            f"edge-sync: devices see nothing of release {release.sequence} until it is signed: "
+            f"edge-sync sign {done.draft}",
+            file=sys.stderr,
         )
-    else:
-        release = publish(
-            arguments.repo,
-            arguments.bundle,
-            arguments.gallery,
-            line=arguments.line,
-            created_at=when,
-            sequence=arguments.sequence,
-            allow_jump=arguments.allow_jump,
-        )
-    answer = {"line": release.line, "release": release.sequence, "gallery": release.gallery.generation}
-    return print_values(answer, as_json=arguments.json)
+    return print_values(values, as_json=arguments.json)
 
 
-def _releases(arguments: argparse.Namespace) -> int:
-    from gallery_sync.repository.folder import read_releases
+def _list(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.releases import list_releases
 
-    rows = [
-        {
-            "release": release.sequence,
-            "created_at": release.created_at,
-            "bundle": head.bundle_id if head else None,
-            "bundle_sequence": head.sequence if head else None,
-            "gallery": release.gallery.generation,
-            "rollback_to": release.rollback_to,
-        }
-        for release, head in read_releases(arguments.repo)
-    ]
+    rows = list_releases(_published(arguments))
     if arguments.json:
         print(json.dumps(rows))
         return 0
     for row in rows:
-        again = f" (release {row['rollback_to']} again)" if row["rollback_to"] else ""
-        bundle = f"bundle {row['bundle']}" if row["bundle"] else "a damaged bundle head"
-        print(f"{row['release']}: {row['created_at']} {bundle}, gallery {row['gallery']}{again}")
+        if row.get("damaged"):
+            print(f"{row['release']}: its file is damaged")
+            continue
+        notes = [
+            f"(release {row['rollback_to']} again)" if row["rollback_to"] else "",
+            "(withdrawn)" if row["withdrawn"] else "",
+            "(newest)" if row["newest"] else "",
+        ]
+        text = f"{row['release']}: {row['created_at']} bundle {row['bundle']}, gallery {row['gallery']}"
+        print(" ".join([text, *filter(None, notes)]))
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> int:
-    from gallery_sync.repository.folder import check_repository
+def _show(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.releases import show_release
 
-    whole, problems = check_repository(arguments.repo, history=arguments.history)
-    for problem in problems:
+    return _print_tree(show_release(_published(arguments), arguments.number, _now()), arguments)
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.releases import compare_releases
+
+    return _print_tree(compare_releases(_published(arguments), arguments.first, arguments.second), arguments)
+
+
+def _withdraw(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.releases import withdraw
+
+    values = withdraw(arguments.repo, _keys(arguments), _now(), arguments.number)
+    if values["draft"]:
+        print(f"edge-sync: it is not withdrawn until it is signed: edge-sync sign {values['draft']}", file=sys.stderr)
+    print(
+        "edge-sync: devices that run this bundle go on until they take the newest release; none installs it again. A "
+        "device that tries the release after it, and fails, may still go back to it",
+        file=sys.stderr,
+    )
+    return print_values(values, as_json=arguments.json)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.upkeep.check import check_repository
+
+    reached = _reader(arguments.url) if arguments.url else None
+    report = check_repository(arguments.repo, _now(), history=arguments.history, reached=reached)
+    for problem in report.problems:
         print(problem, file=sys.stderr)
-    if problems:
-        print("to repair it, publish the same bundle and gallery folders again", file=sys.stderr)
-    print_values({"whole": whole, "wrong": len(problems)}, as_json=arguments.json)
-    return 1 if problems else 0
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print_values(
+        {"whole": report.whole, "wrong": len(report.problems), "warnings": len(report.warnings)},
+        as_json=arguments.json,
+    )
+    return 1 if report.problems else 0
+
+
+def _gc(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.upkeep.gc import collect_garbage
+
+    collected = collect_garbage(
+        arguments.repo,
+        _now(),
+        dry_run=arguments.dry_run,
+        keep_days=arguments.keep_days,
+        keep_bundles=arguments.keep_bundles,
+        keys=_keys(arguments) if arguments.keep_bundles is not None else None,
+    )
+    values: dict[str, object] = {
+        "would_free_bytes" if arguments.dry_run else "freed_bytes": collected.freed_bytes,
+        "files": collected.files,
+        "kept_bytes": collected.kept_bytes,
+        "kept_files": collected.kept_files,
+        "retired_bundles": collected.retired,
+    }
+    return print_values(values, as_json=arguments.json)
+
+
+def _adopt(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.upkeep.adopt import LOUD_WORD, adopt
+
+    done = adopt(arguments.repo, _keys(arguments), _now())
+    print(f"edge-sync: {LOUD_WORD}", file=sys.stderr)
+    for number, problem in done.left.items():
+        print(f"edge-sync: release {number} is not adopted: {problem}", file=sys.stderr)
+    values: dict[str, object] = {"line": done.line, "adopted": list(done.releases), "left": list(done.left)}
+    if done.draft is not None:
+        values["draft"] = str(done.draft)
+        print(f"edge-sync: devices see nothing until it is signed: edge-sync sign {done.draft}", file=sys.stderr)
+    return print_values(values, as_json=arguments.json)
+
+
+def _print_tree(tree: dict[str, Any], arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        print(json.dumps(tree))
+        return 0
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, inner in value.items():
+                print(f"  {name}: {inner}")
+        else:
+            print(f"{key}: {value}")
+    return 0
+
+
+def _published(arguments: argparse.Namespace) -> Published:
+    from gallery_sync.repository.metadata import SignedMetadata
+    from gallery_sync.repository.published import read_published
+
+    return read_published(arguments.repo, SignedMetadata.open(arguments.repo))
+
+
+def _keys(arguments: argparse.Namespace) -> KeyRing:
+    from gallery_sync.repository.keys import KeyRing, keys_beside
+
+    named = arguments.keys or os.environ.get("FINESIGHT_KEYS")
+    return KeyRing.open(Path(named) if named else keys_beside(arguments.repo))
+
+
+def _reader(url: str) -> Any:
+    from gallery_sync.repository.upkeep.reached import reader
+
+    return reader(url)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

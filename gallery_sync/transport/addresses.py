@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 
 from edge.errors import SyncError, one_line
 from edge.redact import redact_address
-from gallery_sync.transport.time_limits import InterruptedTransferError
+from gallery_sync.transport.errors import InterruptedTransferError
 
 MOST_REDIRECTS = 5
 _SHOWN = 500  # characters of an address in a message

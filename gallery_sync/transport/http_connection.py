@@ -1,7 +1,14 @@
-"""One HTTP request over a socket that keeps time limits: while it connects, reads headers and reads the body.
+"""HTTP requests over a socket that keeps time limits: while it connects, reads headers and reads the body.
 
 `http.client` limits lines and their number, but not the time that they take, nor interim answers and trailers without
 end. Here every byte is read through `_TimedReader`, which limits them all.
+
+Rules this module keeps:
+1. One connection stays open between requests to the same server: a release of many objects needs one handshake. It is
+   used again only if its last response was read to the end, both sides want it, and nothing arrived since; and within
+   30 s, because a router may forget it without a word.
+2. A connection that the server closed meanwhile is replaced once, unseen. Nothing else is retried here.
+3. Certificate authorities are read again only when their file changed: this takes 50 ms of a processor.
 """
 
 from __future__ import annotations
@@ -9,21 +16,26 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import select
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from edge.errors import SyncError
 from gallery_sync.transport.addresses import Address, parse_address
-from gallery_sync.transport.time_limits import Deadline, InterruptedTransferError, RateMeter, TimeLimits
+from gallery_sync.transport.errors import InterruptedTransferError
+from gallery_sync.transport.time_limits import Deadline, RateMeter, TimeLimits
 
 _MOST_OVERHEAD_BYTES = 1 << 20  # headers, chunk sizes and trailers of one response, beside as much as its body
 _MOST_ADDRESSES = 8  # of a host that are tried
+_LONGEST_IDLE_S = 30.0
 _SECURE = "https"
 
 
@@ -103,6 +115,13 @@ class Response:
         """The announced number of bytes that are not read yet; None: not announced."""
         return self._message.length
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the body was read to its end, and the server keeps the connection open."""
+        message = self._message
+        is_read = message.isclosed() if message.length is None else message.length == 0  # None: it came in chunks
+        return is_read and not message.will_close
+
     def read(self, most_bytes: int) -> bytes:
         """Return some bytes of the body as soon as there are any; empty: it ended."""
         data = self._message.read1(most_bytes)
@@ -110,34 +129,125 @@ class Response:
         return data
 
 
-@contextmanager
-def request(
-    address: Address, headers: Mapping[str, str], access: Access, limits: TimeLimits, deadline: Deadline
-) -> Iterator[Response]:
-    """Send a GET request and read the headers of its response.
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """The way to a server."""
 
-    Raises:
-        SyncError: the deadline passed, or a certificate, a file of certificates or a proxy address is invalid.
-        InterruptedTransferError: the server sends without end, or too slowly.
-        OSError: there is no connection, or no answer in time.
-        http.client.HTTPException: the answer is not HTTP.
-    """
-    proxy = _proxy_for(address, access)
-    target, sent = address.target, dict(headers)
-    if address.credentials:
-        sent["Authorization"] = f"Basic {address.credentials}"
-    with contextlib.closing(_dial(proxy or address, limits, deadline)) as plain:
-        sock: socket.socket = plain
-        if proxy and address.scheme == _SECURE:
-            _open_tunnel(plain, proxy, address, limits, deadline)
-        elif proxy:
+    scheme: str
+    host: str
+    port: int
+    proxy: Address | None
+    access: Access
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A socket to a server, through a proxy or not."""
+
+    sock: socket.socket
+    route: _Route
+    idle_since_s: float = 0.0
+
+    def is_quiet(self) -> bool:
+        """Return whether it is fresh and nothing arrived: neither its end nor bytes that nobody asked for."""
+        if time.monotonic() - self.idle_since_s > _LONGEST_IDLE_S:
+            return False
+        try:
+            return not select.select([self.sock], [], [], 0)[0]
+        except (OSError, ValueError):  # it is closed, or its number is too large
+            return False
+
+
+class Connections:
+    """Keeps one connection open between requests. It is used by one thread, and closes with its owner."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Connection] = []  # one at most
+        self.opened = 0
+        weakref.finalize(self, _close_all, self._idle)
+
+    def close(self) -> None:
+        """Close the connection that is open."""
+        _close_all(self._idle)
+
+    @contextmanager
+    def request(
+        self, address: Address, headers: Mapping[str, str], access: Access, limits: TimeLimits, deadline: Deadline
+    ) -> Iterator[Response]:
+        """Send a GET request and read the headers of its response.
+
+        Raises:
+            SyncError: the deadline passed, or a certificate, a file of certificates or a proxy address is invalid.
+            InterruptedTransferError: the server sends without end, or too slowly.
+            OSError: there is no connection, or no answer in time.
+            http.client.HTTPException: the answer is not HTTP.
+        """
+        proxy = _proxy_for(address, access)
+        target, sent = address.target, dict(headers)
+        if address.credentials:
+            sent["Authorization"] = f"Basic {address.credentials}"
+        if proxy and address.scheme != _SECURE:
             target = address.url
             sent |= _proxy_headers(proxy)
+        route = _Route(address.scheme, address.host, address.port, proxy, access)
+        open_: _Connection | None = None
+        try:
+            with ExitStack() as exchange:
+                open_ = self._take(route)
+                lines = (target, sent | {"Host": address.host_header})
+                if open_ is None or (response := _ask_again(exchange, open_, lines, limits, deadline)) is None:
+                    open_ = _connect(address, route, limits, deadline)
+                    self.opened += 1
+                    response = exchange.enter_context(_exchange(open_.sock, "GET", *lines, limits, deadline))
+                yield response
+                is_complete = response.is_complete
+            if is_complete:
+                open_.idle_since_s = time.monotonic()
+                self._idle.append(open_)
+                open_ = None
+        finally:
+            if open_ is not None:
+                open_.sock.close()
+
+    def _take(self, route: _Route) -> _Connection | None:
+        """Return the idle connection if it leads there and is open; close any other."""
+        if self._idle and self._idle[0].route == route and self._idle[0].is_quiet():
+            return self._idle.pop()
+        self.close()
+        return None
+
+
+def _ask_again(
+    exchange: ExitStack,
+    connection: _Connection,
+    lines: tuple[str, Mapping[str, str]],
+    limits: TimeLimits,
+    deadline: Deadline,
+) -> Response | None:
+    """Send a request over a connection that was used; return None if the server closed it meanwhile."""
+    try:
+        return exchange.enter_context(_exchange(connection.sock, "GET", *lines, limits, deadline))
+    except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        connection.sock.close()
+        return None
+
+
+def _close_all(connections: list[_Connection]) -> None:
+    while connections:
+        connections.pop().sock.close()
+
+
+def _connect(address: Address, route: _Route, limits: TimeLimits, deadline: Deadline) -> _Connection:
+    sock = _dial(route.proxy or address, limits, deadline)
+    try:
         if address.scheme == _SECURE:
-            sock = _encrypt(plain, address, access)
-        sent["Host"] = address.host_header
-        with contextlib.closing(sock), _exchange(sock, "GET", target, sent, limits, deadline) as response:
-            yield response
+            if route.proxy:
+                _open_tunnel(sock, route.proxy, address, limits, deadline)
+            sock = _encrypt(sock, address, route.access)
+    except BaseException:
+        sock.close()
+        raise
+    return _Connection(sock, route)
 
 
 @contextmanager
@@ -146,7 +256,8 @@ def _exchange(
 ) -> Iterator[Response]:
     reader = _TimedReader(sock, limits, deadline)
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    sock.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode("ascii"))
+    sock.settimeout(min(limits.timeout_s, deadline.remaining_s()))
+    sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
     message = http.client.HTTPResponse(_TimedSocket(sock, reader), method=method)  # type: ignore[arg-type]
     with contextlib.closing(message):
         message.begin()
@@ -175,10 +286,8 @@ def _dial(address: Address, limits: TimeLimits, deadline: Deadline) -> socket.so
 
 
 def _encrypt(sock: socket.socket, address: Address, access: Access) -> ssl.SSLSocket:
-    try:
-        context = ssl.create_default_context(cafile=str(access.ca_file) if access.ca_file else None)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise SyncError(f"{access.ca_file}: cannot read certificates: {error}; give a PEM file") from error
+    paths = [access.ca_file] if access.ca_file else [Path(path) for path in ssl.get_default_verify_paths()[:2] if path]
+    context = _context(access.ca_file, tuple(_changed(path) for path in paths))
     try:
         return context.wrap_socket(sock, server_hostname=address.host)
     except ssl.SSLCertVerificationError as error:
@@ -186,6 +295,23 @@ def _encrypt(sock: socket.socket, address: Address, access: Access) -> ssl.SSLSo
             f"{address}: the server's certificate is not valid: {error.verify_message}; check the clock of this "
             "device; if you have your own certificate authority: --ca-file FILE"
         ) from error
+
+
+@lru_cache(maxsize=4)
+def _context(ca_file: Path | None, _changed: tuple[object, ...]) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise SyncError(f"{ca_file}: cannot read certificates: {error}; give a PEM file") from error
+
+
+def _changed(path: Path) -> tuple[int, ...]:
+    """Return what differs once a file or folder is replaced or written; empty: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _proxy_for(address: Address, access: Access) -> Address | None:

@@ -8,13 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge.errors import SyncError
+from gallery_sync.transport.errors import InterruptedTransferError
 
 MIN_BYTES_PER_S = 500.0
 WINDOW_S = 30.0
-
-
-class InterruptedTransferError(SyncError):
-    """The network failed; another attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)

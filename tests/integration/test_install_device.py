@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.integration import dockerfile
 ROOT = Path(__file__).parents[2]
 INSTALL = ROOT / "scripts/install-device"
 SHIPPED = "/opt/finesight/share/finesight"
-UNITS = ("edge.service", "edge-sync.service", "edge-sync.timer")
+UNITS = ("edge.service", "edge-sync-agent.service")
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,6 +51,19 @@ def device(debian, image, folder) -> Path:
     done = install(root, "--wheels", folder / "stage0/wheels")
     assert done.returncode == 0, done.stdout
     return root
+
+
+@pytest.fixture(scope="module")
+def enrolment(folder) -> Path:
+    """The enrolment file of one device."""
+    repo, made = folder / "repo", folder / "enrolments"
+    create = ["init", repo, "--line", "shop", "--development"]
+    new = ["enrolment", "new", repo, "--url", "https://updates.example.net/shop", "-o", made, "--device", "cam-1"]
+    for arguments in (create, new):
+        command = [sys.executable, "-m", "gallery_sync.cli", *map(str, arguments)]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    (file,) = made.rglob("cam-1*.json")
+    return file
 
 
 def install(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -97,15 +111,40 @@ def test_units_verify_and_name_a_command_that_runs(device):
     assert dockerfile.run(device, f"{command.split()[0]} --version", user="finesight").stdout.startswith("finesight ")
 
 
-def test_edge_starts_at_boot_and_updates_only_with_a_repository(device, folder):
-    wants = device / "etc/systemd/system"
-    assert (wants / "multi-user.target.wants/edge.service").is_symlink()
-    assert not (wants / "timers.target.wants/edge-sync.timer").is_symlink()
-    done = install(device, "--wheels", folder / "stage0/wheels", "--repository", "https://updates.example.net/shop")
+def test_services_start_at_boot_and_the_agent_only_when_enrolled(device):
+    wants = device / "etc/systemd/system/multi-user.target.wants"
+    assert all((wants / unit).is_symlink() for unit in UNITS)
+    unit = (device / "etc/systemd/system/edge-sync-agent.service").read_text(encoding="utf-8")
+    assert "\nConditionPathExists=/var/lib/finesight/enrolment.json\n" in unit
+    assert not (device / "var/lib/finesight/enrolment.json").exists()
+
+
+def test_device_is_enrolled_as_its_user(device, folder, enrolment):
+    done = install(device, "--wheels", folder / "stage0/wheels", "--enrol", enrolment)
     assert done.returncode == 0, done.stdout
-    assert (wants / "timers.target.wants/edge-sync.timer").is_symlink()
-    stated = (device / "etc/finesight/edge-sync.env").read_text(encoding="utf-8")
-    assert stated == "FINESIGHT_REPOSITORY=https://updates.example.net/shop\n"
+    state = "/var/lib/finesight"
+    done = dockerfile.run(device, f"stat -c '%U:%G %n' {state}/enrolment.json {state}/trust/root; ls -A {state}")
+    assert done.stdout.splitlines()[:2] == [
+        f"finesight:finesight {state}/enrolment.json",
+        f"finesight:finesight {state}/trust/root",
+    ]
+    assert ".enrolment" not in done.stdout
+    (device / f"{state[1:]}/enrolment.json").unlink()
+
+
+def test_units_of_an_older_version_are_removed(device, folder):
+    system = device / "etc/systemd/system"
+    (system / "timers.target.wants").mkdir(exist_ok=True)
+    (system / "edge-sync.timer").write_text("[Timer]\n")
+    (system / "timers.target.wants/edge-sync.timer").symlink_to("../edge-sync.timer")
+    assert install(device, "--wheels", folder / "stage0/wheels").returncode == 0
+    assert list(system.rglob("edge-sync.timer")) == []
+
+
+def test_repository_without_signatures_is_refused(device):
+    done = install(device, "--repository", "https://updates.example.net/shop")
+    assert done.returncode == 2
+    assert "enrol the device with --enrol FILE" in done.stdout
 
 
 def test_folders_have_their_owners_and_modes(device):

@@ -18,9 +18,12 @@ from pathlib import Path
 import pytest
 import tomllib
 
+from gallery_sync.cli import main as sync
 from tests.integration.mosquitto import Mosquitto, free_port
 from tests.integration.network_watch import ROOT, Watch, watch
 from tests.integration.server_commands import COMMANDS as SERVER_COMMANDS
+from tests.store_samples import make_bundle, make_gallery
+from tests.unsigned_samples import publish_unsigned
 from tests.waiting import until
 
 DEMO = ROOT / "demo"
@@ -42,15 +45,39 @@ BEFORE = {
     "edge find": "{demo}/bundle/probes/00.png {demo}/bundle/probes/01.png --bundle {demo}/bundle -o {}/found",
     "edge record": "-c {}/recorded.yaml --until-end",
     "edge replay": "-c {}/recorded.yaml {}/state/ring/RUN/desk",
-    "edge-sync publish": "{}/repository --bundle {demo}/bundle --gallery {demo}/gallery --line shop",
+    "edge-sync init": "{}/repository --line shop --development",
+    "edge-sync publish": "{}/repository --bundle {demo}/bundle --gallery {demo}/gallery",
+    "edge-sync refresh": "{}/repository",
+    "edge-sync key new": "{}/people bob",
+    "edge-sync key import": "envvar:KEY {}/nobody.pub",
+    "edge-sync key list": "{}/repository",
+    "edge-sync sign": "{}/two.keys/drafts/root-1-targets-1.json --key {}/people/alice.pem --yes",
+    "edge-sync rotate": "{}/repository --role gallery --new",
+    "edge-sync adopt": "{}/old",
+    "edge-sync enrolment new": "{}/repository --url file://{}/repository --count 1 --claims -o {}/enrolments",
+    "edge-sync enrol": "{}/enrolments/cam-001.json --state-dir {}/pulled",
+    "edge-sync enrolment retire": "{}/repository --all",
+    "edge-sync pull": "--state-dir {}/pulled --activate",
+    "edge-sync gallery list": "{}/repository",
+    "edge-sync gallery upsert": "{}/repository bottle new --label New --pictures {demo}/bundle/probes/00.png",
+    "edge-sync gallery rename": "{}/repository bottle new other",
+    "edge-sync gallery merge": "{}/repository bottle new bottle-01",
+    "edge-sync gallery delete": "{}/repository bottle bottle-01 --urgent",
+    "edge-sync release list": "{}/repository",
+    "edge-sync release show": "{}/repository 1",
+    "edge-sync release diff": "{}/repository 1 2",
+    "edge-sync agent": "--once --state-dir {}/pulled --device-config {}/device.yaml",
+    "edge-sync rollback": "shop --to 1 --repo {}/repository",
+    "edge-sync release withdraw": "{}/repository 1",
     "edge-sync check": "{}/repository",
-    "edge-sync releases": "{}/repository",
-    "edge-sync pull": "file://{}/repository --state-dir {}/pulled --activate",
+    "edge-sync gc": "{}/repository",
+    "edge-sync recover": "{}/lost --keys {}/repository.keys --from {}/repository",
 }
 WHILE_IT_RUNS = {"edge status": "-c {}/device.yaml", "edge support-bundle": "-c {}/device.yaml -o {}/support.tar.gz"}
 AFTER = {"edge bundle rollback": "--state-dir {}/pulled"}
 ALONE = {"edge run": "-c {}/device.yaml", "edge demo": ""}
-REFUSED = {"edge find", "edge bundle rollback"}  # the demo holds no finder; there is no second bundle to go back to
+# the demo holds no finder; there is no second bundle to go back to, no such key; what devices run cannot be withdrawn
+REFUSED = {"edge find", "edge bundle rollback", "edge-sync key import", "edge-sync release withdraw"}
 PARSERS = {
     "edge": lambda: importlib.import_module("edge.options").build_parser("info"),
     "edge-sync": lambda: importlib.import_module("gallery_sync.cli").build_parser(),
@@ -110,6 +137,18 @@ def write_configs(folder: Path, broker_port: int) -> None:
     (folder / "recorded.yaml").write_text(json.dumps(parts["device_name"] | {"cameras": {"desk": video}}))
 
 
+def prepare_repositories(folder: Path) -> None:
+    """Make a draft that waits for signatures, and an unsigned repository to be adopted."""
+    alice = f"root={folder}/people/alice.pub"
+    for command in (
+        ["key", "new", f"{folder}/people", "alice"],
+        ["init", f"{folder}/two", "--line", "two", "--key", alice, "--threshold", "root=1", "--threshold", "targets=1"],
+        ["init", f"{folder}/old", "--line", "demo", "--development"],
+    ):
+        assert sync(command) == 0
+    publish_unsigned(folder / "old", make_bundle(folder / "one", "one", 1), make_gallery(folder / "g3", 3), 1)
+
+
 def is_ready(port: int) -> bool:
     with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
         return True
@@ -141,6 +180,7 @@ def watched(tmp_path_factory) -> dict[str, Watch]:
         start(folder, "edge demo", ALONE["edge demo"]) as demo,
     ):
         write_configs(folder, broker.port)
+        prepare_repositories(folder)
         found = {name: run(folder, name, arguments) for name, arguments in BEFORE.items()}
         found |= run_the_device(folder)
         found |= {name: run(folder, name, arguments) for name, arguments in AFTER.items()}

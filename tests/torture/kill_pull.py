@@ -19,10 +19,9 @@ import pytest
 from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.errors import BundleError
-from gallery_sync.formats.unsigned import Release
-from gallery_sync.repository.folder import read_release
+from gallery_sync.formats.documents import Release
 from tests.store_samples import trusted
-from tests.sync_samples import active, publish_release, pull_from, tree_hashes
+from tests.sync_samples import active, newest, publish_release, pull_from, tree_hashes
 from tests.sync_server import Server, serving
 
 _CONVERGE_EVERY = 5  # kills, so that some pulls start from what several kills left
@@ -60,7 +59,8 @@ def _publish_next(folder: Path, number: int) -> Release:
 
 
 def _command(server: Server, device: Path) -> list[str]:
-    return [sys.executable, "-m", "gallery_sync.cli", "pull", server.url, "--state-dir", str(device)]
+    root = str(server.folder / "metadata/1.root.json")
+    return [sys.executable, "-m", "gallery_sync.cli", "pull", server.url, "--state-dir", str(device), "--root", root]
 
 
 def _time_of_pull(server: Server, device: Path) -> float:
@@ -99,9 +99,8 @@ def _check_staged(device: Path, ended: Counter[str]) -> None:
 
 
 def _converge(server: Server, device: Path) -> None:
-    release = read_release(server.folder)
+    release, _ = newest(server.folder)
     pulled = pull_from(server, device)
-    assert release is not None
     assert pulled.sequence == release.sequence
     if not pulled.serving:
         slots.activate(device, pulled.slot, pulled.gallery, prove=trusted)

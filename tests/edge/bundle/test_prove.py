@@ -77,7 +77,7 @@ def test_child_of_a_parent_that_is_gone_ends(tmp_path):
     gone.wait()
     request = {"bundle": str(tmp_path), "gallery": "", "cache": "", "backend": "auto", "choose": False, "choice": None}
     for parent, status in ((gone.pid, 1), (os.getpid(), 0)):
-        code = f"from edge.bundle.prove import main; main(['{parent}'])"
+        code = f"from edge.bundle.proof_child import main; main(['{parent}'])"
         command = [sys.executable, "-c", code]
         ended = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False, cwd=ROOT)
         assert ended.returncode == status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 
 import numpy as np
@@ -11,6 +12,7 @@ from edge.bundle.bundle import read_bundle
 from edge.errors import GalleryError
 from edge.gallery.changes import Digests, find_changes
 from edge.gallery.generation import read_gallery, write_gallery_index
+from edge.gallery.index_cache import IndexCache
 from edge.gallery.loaded_gallery import Update, load_gallery
 from edge.gallery.store import CategoryItems, read_category
 from edge.gallery.store_file import open_store
@@ -70,6 +72,20 @@ def test_index_follows_the_items_that_changed(manifest, first, tmp_path, caplog)
     assert found(new, rows[3])[0] != "i1"
     assert found(new, rows[50]) == ("i48", "Item 48")
     assert found(old, rows[3]) == ("i1", "Item 1")  # the old one stays
+
+
+def test_lists_of_a_gallery_that_was_removed_are_not_kept(manifest, first, tmp_path):
+    """Items were deleted from it everywhere, while a device that still served it made its lists."""
+    shutil.copytree(first.folder, tmp_path / "g")
+    cache = IndexCache(tmp_path / "cache")
+    loaded = load_gallery(manifest, read_gallery(tmp_path / "g"), cache=cache)
+    shutil.rmtree(tmp_path / "g")
+    loaded.indexes["tyre"].build_lists()
+    assert loaded.indexes["tyre"].method == "lists"
+    assert not cache.folder.exists()
+    kept = load_gallery(manifest, first, cache=cache)
+    kept.indexes["tyre"].build_lists()
+    assert len(list(cache.folder.iterdir())) == 1
 
 
 def test_unchanged_category_is_taken_over_as_it_is(manifest, first):

@@ -381,6 +381,27 @@ def test_cache_that_cannot_be_written_is_counted(large, tmp_path):
     assert counted(cache, "not_written") == 1
 
 
+def test_cache_keeps_nothing_of_a_store_that_is_gone(large, tmp_path, monkeypatch):
+    """A store is removed when items were deleted from it: before its lists are written, or while they are."""
+    store = tmp_path / "tyre.sqlite"
+    cache = IndexCache(tmp_path / "cache").of(store)
+    cache.write("store", clustering_of(large))
+    cache.write_graph("store", lambda path, key: path.write_text(key))
+    assert not cache.folder.exists()
+    store.write_bytes(b"")
+    cache.write("store", clustering_of(large))
+    assert len(list(cache.folder.iterdir())) == 1
+
+    def save(path: Path, key: str) -> None:
+        path.write_text(key)
+        path.with_name(path.name + ".sha256").write_text(key)
+        store.unlink()
+
+    cache.write_graph("store", save)
+    assert [path.suffix for path in cache.folder.iterdir()] == [".lists"]
+    assert counted(cache, "not_written") == 3
+
+
 def counted(cache: IndexCache, result: str) -> int:
     return cache.counts.total("gallery_cache", result=result)
 

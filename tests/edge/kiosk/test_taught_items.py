@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge.errors import NotLoadedError
 from edge.imaging.image import encode_image
 from edge.inference.stages import Localiser
 from edge.kiosk.taught_embeddings import unpack_cache
@@ -20,6 +21,7 @@ from edge.recognition.recognise_image import recognise_image
 from edge.silhouettes.rerank import silhouettes_for
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.silhouettes.silhouette import cells
+from edge.telemetry.health_report import TaughtCounts
 from edge.telemetry.timing import Timings
 from edge.types import Hit
 from tests.edge.finder.finder_samples import colour_finder, scene_with
@@ -122,6 +124,45 @@ def test_pictures_are_embedded_once_for_each_bundle(shelf):
     assert recognise_image(shelf.taught_items.add_to(second), RED, 8, Timings()).match.label == "Red thing"
     shelf.taught_items.add_to(first)
     assert engine.batch_sizes == [1] * 6  # as it is, and in five other views
+
+
+def test_taught_items_follow_a_switch_to_another_space_and_are_counted(shelf):
+    """Pictures are kept, so the next bundle embeds them in its own space; a rollback finds its embeddings again."""
+    shelf.teach()
+    shelf.teach("Blue thing", colour=(20, 20, 200))
+    first = shelf.taught_items.add_to(cacheable())
+    assert first.taught == TaughtCounts(items=2, searched=2, retired=0, waiting=0)
+
+    def embed_wide(batch):
+        rows = direction(batch)[0]
+        return [np.concatenate([rows[:, ::-1], np.zeros((len(rows), 4), np.float32)], axis=1)]
+
+    wide = {"embed": embed_wide, "heads": [{"name": "class", "dim": 8}], "space_id": "1" * 64}
+    second = shelf.taught_items.add_to(cacheable("two", bundle="bundle-2", **wide))
+    assert second.taught == TaughtCounts(items=2, searched=2, retired=0, waiting=0)
+    assert second.indexes["carton"].taught.dim == 8
+    assert recognise_image(second, RED, 8, Timings()).match.label == "Red thing"
+    shelf.start()
+    assert shelf.embedded_by(cacheable())[0] == 0
+    assert len(shelf.store.items()) == 2
+
+
+def test_items_of_a_model_that_is_not_loaded_wait(shelf):
+    shelf.teach()
+
+    def not_loaded(_batch):
+        raise NotLoadedError("no memory")
+
+    waiting = shelf.taught_items.add_to(unknown_models(embed=not_loaded))
+    assert waiting.taught == TaughtCounts(items=1, searched=0, retired=0, waiting=1)
+    assert shelf.taught_items.add_to(unknown_models()).taught.waiting == 0
+
+
+def test_retired_and_unusable_items_are_counted(shelf):
+    held = shelf.teach()
+    shelf.held.add(held.item_id)
+    shelf.store.save("Broken", None, [b"no picture"], AT)
+    assert shelf.taught_items.add_to(unknown_models()).taught == TaughtCounts(2, 0, 1, 0, 1)
 
 
 def test_item_retires_when_the_gallery_has_its_id_and_returns(shelf):

@@ -24,6 +24,7 @@ from edge.messaging.payload import (
     status_payload,
     topic_of,
 )
+from edge.telemetry.health_report import AgentReport, DeletionReceipt, ServedRelease, TaughtCounts
 from edge.telemetry.timing import StageTimes
 from edge.types import Category, Crossing, Decision, Event, Hit, Match
 from tests.fakes import health_report
@@ -219,6 +220,41 @@ def test_birth_fits_its_schema():
     assert message["cameras"] == {"door": {"framing": "detect"}, "till": {"framing": "whole_frame"}}
     assert (message["boot_id"], message["safe_mode"]) == ("boot", True)
     assert message["config_error"] == "device.yaml:3: bad"
+
+
+def released(**changes):
+    """A report of a device with a release on trial, an update agent and a kiosk."""
+    update = AgentReport("trial", "served for 20 s", ServedRelease("shop", 4, 9), 5.0, 700.0, 350.0)
+    update = replace(update, receipts=(DeletionReceipt("tyre", 9, 2),))
+    versions = {"edge": "0.1.0", "bundle": "b1", "gallery": "g1"}
+    release, taught = ServedRelease("shop", 4, 9), TaughtCounts(3, 2, 0, 1)
+    report = {"slot": "b", "release": release, "trial": "t-4", "update": update, "taught": taught}
+    return health_report(versions=versions, **report | changes)
+
+
+def test_birth_names_the_release_that_serves_its_galleries_and_trial():
+    message = check("birth", birth_payload(released(fallback="slot b is damaged"), {}))
+    assert message["release"] == {"line": "shop", "sequence": 4, "gallery_sequence": 9}
+    assert (message["trial"], message["fallback"]) == ("t-4", "slot b is damaged")
+    message = check("birth", birth_payload(released(release=None, trial=None), {}))
+    assert (message["release"], message["trial"], message["fallback"]) == (None, None, None)
+
+
+def test_health_and_status_hold_the_report_of_the_update_agent():
+    payload = health_payload(released())
+    message = check("health", payload)
+    assert message["update"]["receipts"] == [{"category": "tyre", "sequence": 9, "items": 2}]
+    assert (message["taught"]["waiting"], message["slot"], message["trial"]) == (1, "b", "t-4")
+    lines = format_status(payload.decode())
+    assert "release shop 4, galleries 9, on trial t-4" in lines
+    assert "updates: trial, release shop 4, galleries 9: served for 20 s" in lines
+    assert "taught items: 3, 2 of them searched, 1 wait to be embedded" in lines
+    assert "has expired: nothing new is installed; refresh the repository" in "\n".join(lines)
+    later = replace(released().update, expires_at=released().at + 86400.0, warn_at=0.0)
+    expiring = "updates: the metadata of the repository expires in 1.0 days; refresh the repository"
+    assert expiring in format_status(health_payload(released(update=later)).decode())
+    fresh = replace(later, warn_at=released().at + 1)
+    assert "metadata" not in "\n".join(format_status(health_payload(released(update=fresh)).decode()))
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)

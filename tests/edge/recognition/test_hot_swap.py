@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import slots
-from edge.bundle.active_pointer import read_active_pointer
+from edge.bundle.active_pointer import ReleaseName, read_active_pointer
 from edge.bundle.install import install_bundle, install_gallery
 from edge.bundle.starts import Starts
 from edge.errors import BundleError
@@ -247,3 +247,85 @@ def test_failed_lists_are_counted_and_the_gallery_serves(caplog):
     _start_building_lists(Failing(), counts).join(DEADLINE_S)
     assert counts.total == {"gallery_lists_failed": 1}
     assert "each search reads all of it" in caplog.text
+
+
+def models_of(device: Path, load=load, counts: FakeCounts | None = None) -> ActiveModels:
+    best = lambda: load_best_pair(device, load, trusted, Starts(device))  # noqa: E731
+    return ActiveModels(device, best, load, lambda models: models, counts or FakeCounts())
+
+
+def swapped(active: ActiveModels) -> ActiveModels:
+    """Wait until what was activated serves."""
+    active.swap_if_ready()
+    active._reloader._thread.join(DEADLINE_S)
+    assert active.swap_if_ready() is True
+    return active
+
+
+def stage(device: Path, sequence: int) -> None:
+    pointer = read_active_pointer(device)
+    slots.stage(device, pointer.slot, pointer.gallery, ReleaseName(line="shop", sequence=sequence))
+
+
+def test_name_of_what_serves_is_taken_over_without_a_load(device):
+    counts = FakeCounts()
+    active = models_of(device, counts=counts)
+    before = active.models
+    stage(device, 4)
+    activate(device)
+    assert active.swap_if_ready() is True
+    assert (active.serving.release.sequence, active.models, counts.total) == (4, before, {})
+    assert active.swap_if_ready() is False
+    assert active._reloader._thread is None
+
+
+def test_confirmed_trial_is_taken_over_without_a_load(device):
+    counts = FakeCounts()
+    active = models_of(device, counts=counts)
+    slots.activate(device, prove=trusted, trial="t-1")
+    swapped(active)
+    assert (active.models.bundle_id, active.serving.trial) == ("two", "t-1")
+    slots.confirm(device, "t-1")
+    assert active.swap_if_ready() is True
+    assert (active.models.bundle_id, active.serving.trial, active.swap_if_ready()) == ("two", None, False)
+    assert counts.total == {"activations result=serving": 1}
+
+
+def test_rollback_to_the_pair_that_serves_as_a_fallback_loads_nothing(device):
+    """Two starts on trial did not stay up, so the pair before serves when the agent rolls back."""
+    slots.activate(device, prove=trusted, trial="t-1")
+    for _ in range(2):
+        load_best_pair(device, load, trusted, Starts(device))
+    loads = []
+    active = models_of(device, lambda *pair: loads.append(1) or load(*pair))
+    assert (active.models.bundle_id, active.serving.trial) == ("one", None)
+    assert "on trial" in active.serving.fallback
+    slots.rollback(device)
+    assert active.swap_if_ready() is True
+    assert (active.serving.fallback, len(loads)) == (None, 1)
+    assert active.swap_if_ready() is False
+
+
+def test_pair_that_cannot_be_loaded_keeps_the_name_of_what_serves(device):
+    stage(device, 1)
+    activate(device)
+
+    def refuse_two(bundle, *rest):
+        if bundle.manifest.bundle_id == "two":
+            raise BundleError("damaged")
+        return load(bundle, *rest)
+
+    active = models_of(device, refuse_two)
+    slots.stage(device, "b", read_active_pointer(device).gallery, ReleaseName(line="shop", sequence=2))
+    slots.activate(device, prove=trusted, trial="t-2")
+    active.swap_if_ready()
+    active._reloader._thread.join(DEADLINE_S)
+    assert active.swap_if_ready() is False
+    assert (active.serving.release.sequence, active.serving.trial, active.models.bundle_id) == (1, None, "one")
+
+
+def test_pointer_that_does_not_change_is_not_read_again(device, monkeypatch):
+    reloader, reads = reloader_of(device, never), []
+    monkeypatch.setattr("edge.recognition.hot_swap.read_active_pointer", reads.append)
+    assert [reloader.poll() for _ in range(5)] == [None] * 5
+    assert reads == []

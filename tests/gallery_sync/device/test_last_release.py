@@ -1,149 +1,115 @@
-"""Which releases a device accepts: its own line, not older, not far newer; and what it knows when files are lost."""
+"""Which releases a device accepts: its own line, not older, also when files are lost; and the security floor."""
 
 from __future__ import annotations
 
-import json
+import shutil
 
 import pytest
 
 from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer, read_staged_pointer
 from edge.errors import SyncError
-from gallery_sync.cli import main
-from gallery_sync.device.last_release import MOST_AHEAD, LastRelease, check_follows, read_last_release
-from gallery_sync.device.pull import Allowed
-from gallery_sync.formats.unsigned import Release
+from gallery_sync.device.last_release import known_releases, newest_sequence
+from gallery_sync.device.pull import pull
+from gallery_sync.device.security_floor import NAMES, raise_security_floor, read_security_floor
+from gallery_sync.device.wanted import RefusedError
+from gallery_sync.repository.publish import Demands
+from gallery_sync.repository.releases import rollback
+from gallery_sync.transport.repository_files import FolderTransport
+from tests.file_damage import DAMAGES
 from tests.store_samples import trusted
-from tests.sync_samples import active, embedder_for, publish_release, pull_from
+from tests.sync_samples import active, keys_of, publish_release, pull_from, time_now
 
 
-def release(sequence: int, line: str = "demo") -> Release:
-    ref = {"sha256": "a" * 64, "size": 1}
-    gallery = {"generation": "0" * 16, "created_at": "now", "heads": {}}
-    return Release(line=line, sequence=sequence, created_at="now", bundle=ref, gallery=gallery)
+def lose_trust(device, server) -> None:
+    """Lose the folder of trust, but for the root."""
+    root = (device / "trust/root").read_bytes()
+    shutil.rmtree(device / "trust")
+    (device / "trust").mkdir()
+    (device / "trust/root").write_bytes(root)
 
 
-LAST = LastRelease("demo", 7, None)
-NEW = LastRelease(None, 0, None)
-
-
-@pytest.mark.parametrize(
-    ("found", "last"),
-    [
-        (release(7), LAST),
-        (release(8), LAST),
-        (release(7 + MOST_AHEAD), LAST),
-        (release(20261128), NEW),
-        (release(9), LastRelease(None, 7, None)),
-        (release(1, "other"), LastRelease("other", 0, None)),
-    ],
-)
-def test_release_that_follows_is_accepted(found, last):
-    check_follows(found, last)
-
-
-@pytest.mark.parametrize(
-    ("found", "message"),
-    [
-        (release(6), "release 6 is older than release 7, which this device had; .* edge-sync pull --allow-jump"),
-        (release(8 + MOST_AHEAD), "is more than 1000000 above release 7, .* edge-sync pull --allow-jump"),
-        (release(8, "other"), "found a release of line 'other', expected 'demo'; .* edge-sync pull --line other"),
-    ],
-)
-def test_release_that_does_not_follow_is_refused_with_the_way_out(found, message):
-    with pytest.raises(SyncError, match=message):
-        check_follows(found, LAST)
-
-
-def test_operator_allows_any_number_but_not_any_line():
-    for sequence in (1, 2**53 - 1):
-        check_follows(release(sequence), LAST, allow_jump=True)
-        check_follows(release(sequence, "other"), LAST, line="other")
-    with pytest.raises(SyncError, match=r"found a release of line 'other', expected 'third'$"):
-        check_follows(release(8, "other"), LAST, line="third", allow_jump=True)
-    with pytest.raises(SyncError, match="older than release 7"):
-        check_follows(release(6), LAST, line="demo")
-
-
-def test_false_answer_does_not_lock_out_true_releases(device, server, tmp_path):
-    true = (server.folder / "release.json").read_text()
-    for sequence in (2**62, 2**53, 2**53 - 1, 2_000_000):
-        (server.folder / "release.json").write_text(true.replace('"sequence":2', f'"sequence":{sequence}'))
-        with pytest.raises(SyncError):
-            pull_from(server, device)
-    (server.folder / "release.json").write_text(true)
-    assert pull_from(server, device).sequence == 2
-    publish_release(tmp_path, "three", 3, 5)
-    assert pull_from(server, device).sequence == 3
-
-
-def test_refused_or_incomplete_release_does_not_count(device, server):
-    (server.folder / embedder_for(server)).unlink()
-    with pytest.raises(SyncError):
-        pull_from(server, device)
-    assert read_last_release(device) == LastRelease("demo", 1, None)
-
-
-RECORDS = [None, b"", b'{"sequence": 4611686018427387904}', b"[" * 10_000]
-
-
-@pytest.mark.parametrize("record", RECORDS)
 @pytest.mark.parametrize("activated", [True, False])
-def test_lost_record_is_known_from_what_is_installed(device, server, tmp_path, caplog, record, activated):
-    old = (server.folder / "release.json").read_bytes()
+def test_s4_lost_floors_are_known_from_what_is_installed(device, server, tmp_path, activated):
+    shutil.copytree(server.folder, tmp_path / "old")
     publish_release(tmp_path, "three", 3, 5)
     pull_from(server, device)
     if activated:
         slots.activate(device, prove=trusted)
-    (device / "sync.json").unlink()
-    if record is not None:
-        (device / "sync.json").write_bytes(record)
-    assert read_last_release(device).sequence == 3
-    new = (server.folder / "release.json").read_bytes()
-    (server.folder / "release.json").write_bytes(old)
-    with pytest.raises(SyncError, match="release 2 is older than release 3"):
-        pull_from(server, device)
-    (server.folder / "release.json").write_bytes(new)
-    caplog.clear()
-    assert pull_from(server, device).repaired == 1
-    assert len([one for one in caplog.records if "release 3 is the last one known" in one.message]) == 1
-    assert pull_from(server, device).repaired == 0
-    assert json.loads((device / "sync.json").read_text()) == {"line": "demo", "sequence": 3}
+    lose_trust(device, server)
+    assert newest_sequence(device, "demo") == 3
+    with pytest.raises(RefusedError, match="release 2 is older than release 3, which this device had"):
+        pull(FolderTransport(tmp_path / "old"), device)
+    assert pull_from(server, device).sequence == 3
 
 
-def test_previous_release_counts_after_a_rollback(device, server):
-    old = (server.folder / "releases/1.json").read_bytes()
+def test_previous_release_counts_after_a_rollback(device, server, tmp_path):
+    shutil.copytree(server.folder, tmp_path / "old")
+    publish_release(tmp_path, "three", 3, 5)
     pull_from(server, device)
     slots.activate(device, prove=trusted)
     slots.rollback(device)
-    (device / "sync.json").unlink()
-    (server.folder / "release.json").write_bytes(old)
-    with pytest.raises(SyncError, match="release 1 is older than release 2"):
+    lose_trust(device, server)
+    assert [release.sequence for release in known_releases(device)] == [1, 3]
+    with pytest.raises(RefusedError, match="release 2 is older than release 3"):
+        pull(FolderTransport(tmp_path / "old"), device)
+
+
+def test_damaged_pointers_know_nothing(device):
+    for name in ("current", "current.copy", "staged"):
+        (device / name).write_bytes(b"{")
+    assert known_releases(device) == []
+    assert newest_sequence(device, "demo") == 0
+
+
+def test_release_of_another_line_is_not_found(device, server):
+    with pytest.raises(RefusedError, match=r"no release of line 'other'; check the device's line") as caught:
+        pull(FolderTransport(server.folder), device, line="other")
+    assert caught.value.reason == "absent"
+
+
+def test_refused_or_incomplete_release_does_not_count(device, server):
+    for path in (server.folder / "objects").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(SyncError):
         pull_from(server, device)
+    assert newest_sequence(device, "demo") == 1
 
 
-def test_line_is_that_of_the_first_release_until_the_operator_changes_it(device, server, tmp_path):
-    (tmp_path / "repo").rename(tmp_path / "old")
-    publish_release(tmp_path, "other", 1, 6, line="other")
-    with pytest.raises(SyncError, match=r"of line 'other', expected 'demo'; .*--line other"):
-        pull_from(server, device)
-    pulled = pull_from(server, device, allowed=Allowed(line="other"))
-    assert (pulled.line, pulled.sequence) == ("other", 1)
-    assert pull_from(server, device).line == "other"
-    assert active(device) == ("one", 3)
-
-
-def test_record_of_an_older_version_is_read(device, server):
-    (device / "sync.json").write_text('{"sequence": 1}')
-    assert pull_from(server, device).sequence == 2
-    assert json.loads((device / "sync.json").read_text())["line"] == "demo"
-
-
-def test_new_number_of_the_active_pair_replaces_what_is_staged(device, server, tmp_path):
+def test_release_that_goes_back_is_pulled_and_replaces_what_is_staged(device, server):
     pull_from(server, device)
     assert read_staged_pointer(device).release.sequence == 2
-    assert main(["publish", str(tmp_path / "repo"), "--rollback-to", "1"]) == 0
+    rollback(server.folder, keys_of(server.folder), time_now(), "demo", 1)
     pulled = pull_from(server, device)
     assert (pulled.sequence, pulled.bundle_id, pulled.serving) == (3, "one", True)
     assert read_staged_pointer(device) is None
     assert read_active_pointer(device).release.sequence == 3
+    assert active(device) == ("one", 3)
+
+
+def test_bundle_below_the_confirmed_floor_is_refused(device, server, tmp_path):
+    raise_security_floor(device, "demo", 3)
+    with pytest.raises(RefusedError, match="has sequence 2, and this device runs none below 3") as caught:
+        pull_from(server, device)
+    assert caught.value.reason == "security_floor"
+    assert active(device) == ("one", 3)
+    publish_release(tmp_path, "three", 3, 5, demands=Demands(security_floor=3))
+    assert pull_from(server, device).bundle_id == "three"
+
+
+def test_security_floor_never_falls_and_is_of_one_line(tmp_path):
+    assert read_security_floor(tmp_path, "demo") == 0
+    assert raise_security_floor(tmp_path, "demo", 5)
+    assert not raise_security_floor(tmp_path, "demo", 4)
+    assert raise_security_floor(tmp_path, "other", 2)
+    assert [read_security_floor(tmp_path, line) for line in ("demo", "other", "third")] == [5, 2, 0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_security_floor_survives_damage_to_one_copy(tmp_path, damage, name):
+    raise_security_floor(tmp_path, "demo", 5)
+    damage(tmp_path / "trust" / name)
+    assert read_security_floor(tmp_path, "demo") >= 5
+    assert raise_security_floor(tmp_path, "demo", 6) or read_security_floor(tmp_path, "demo") > 6

@@ -6,7 +6,7 @@ import pytest
 
 from edge.errors import SyncError
 from gallery_sync.transport.addresses import follow_redirect, parse_address
-from gallery_sync.transport.time_limits import InterruptedTransferError
+from gallery_sync.transport.errors import InterruptedTransferError
 
 HERE = "https://user:pw@shop.example/repo/release.json?sig=s3cret"
 USER_PW = "dXNlcjpwdw=="

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
+import hashlib
+import os
 import ssl
 import time
 from pathlib import Path
@@ -11,19 +11,15 @@ from pathlib import Path
 import pytest
 
 from edge.errors import SyncError
-from gallery_sync.cli import main
-from gallery_sync.device.pull import pull
-from gallery_sync.transport.download import Retry
+from gallery_sync.formats.fields import ObjectRef, object_path
+from gallery_sync.transport.errors import InterruptedTransferError, TransferError
 from gallery_sync.transport.http_connection import Access
-from gallery_sync.transport.repository_files import HttpTransport
-from gallery_sync.transport.time_limits import Deadline, InterruptedTransferError, RateMeter, TimeLimits
-from gallery_sync.trust.hashes_only import HashesOnly
+from gallery_sync.transport.repository_files import FolderTransport, HttpTransport
+from gallery_sync.transport.time_limits import RateMeter, TimeLimits
 from tests.integration.certificates import Authority
-from tests.sync_samples import active, embedder_for, publish_release, pull_from
-from tests.sync_server import answer, cut_after, raw, redirect, serving, silent
+from tests.sync_server import answer, raw, redirect, serving, silent
 
 OK = b"HTTP/1.1 200 OK\r\n"
-PAGE = answer(lambda _: b"\xef\xbb\xbf \n<!DOCTYPE html><html><body>Welcome to our guest network</body></html>")
 
 
 def read(url: str, path: str = "release.json", offset: int = 0, timeout_s: float = 5.0, **options: object) -> bytes:
@@ -81,14 +77,15 @@ def test_redirect_to_another_host_needs_permission_and_gets_no_password(server):
     assert ["Authorization" in headers for headers in server.headers] == [True, False]
 
 
-def test_password_of_the_url_is_sent_and_never_printed(server, tmp_path, capsys, caplog):
+def test_password_of_the_url_is_sent_and_never_printed(server, caplog):
     url = server.url.replace("http://", "http://shop:s3cret@") + "/?sig=t0psecret"
-    assert main(["pull", url, "--state-dir", str(tmp_path / "new")]) == 0
-    assert {headers["Authorization"] for headers in server.headers} == {"Basic c2hvcDpzM2NyZXQ="}
+    assert read(url) == release_bytes(server)
+    assert server.headers[0]["Authorization"] == "Basic c2hvcDpzM2NyZXQ="
     server.faults["release.json"] = [answer(bytes, 401)]
-    assert main(["pull", url, "--state-dir", str(tmp_path / "new")]) == 1
-    shown = "".join(capsys.readouterr()) + caplog.text
-    assert "check user and password in the URL" in shown
+    with pytest.raises(TransferError, match="check user and password in the URL") as caught:
+        read(url)
+    shown = str(caught.value) + caplog.text
+    assert caught.value.status == 401
     assert "s3cret" not in shown
     assert "t0psecret" not in shown
 
@@ -128,7 +125,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_answer_without_end_is_given_up(server, name):
+def test_n8_answer_without_end_is_given_up(server, name):
     fault, message = SLOW[name]
     server.faults["release.json"] = [fault]
     started = time.monotonic()
@@ -138,21 +135,7 @@ def test_answer_without_end_is_given_up(server, name):
     assert str(caught.value).isprintable()
 
 
-def test_slow_body_is_given_up_and_the_next_pull_is_whole(device, server):
-    path = embedder_for(server)
-    head = OK + b"Content-Length: 8000\r\n\r\n"
-    data = (server.folder / path).read_bytes()
-    server.faults[path] = [raw(head, data[:1000], endless=b"e", every_s=0.02)]
-    transport = HttpTransport(server.url, 5.0, min_bytes_per_s=100_000, window_s=0.2)
-    retry = Retry(attempts=1, sleep=lambda _: None, jitter=lambda: 0.5)
-    with pytest.raises(SyncError, match=r"bytes per second, expected at least 100000"):
-        pull(transport, device, HashesOnly(), retry=retry)
-    assert active(device) == ("one", 3)
-    server.faults.clear()
-    assert pull_from(server, device).bundle_id == "two"
-
-
-def test_rate_is_that_of_the_time_spent_waiting():
+def test_n8_rate_is_that_of_the_time_spent_waiting():
     meter = RateMeter(TimeLimits(min_bytes_per_s=100, window_s=10))
     for _ in range(30):
         meter.add(101, 1.0)
@@ -162,53 +145,19 @@ def test_rate_is_that_of_the_time_spent_waiting():
         meter.add(1, 1.0)
 
 
-def test_deadline_ends_a_pull_and_the_next_one_resumes(device, server):
-    path = embedder_for(server)
-    server.faults[path] = [cut_after(1000), silent]
-    transport = HttpTransport(server.url, 60.0, deadline=Deadline(0.5))
-    retry = Retry(attempts=9, sleep=lambda _: None, jitter=lambda: 0.5)
-    with pytest.raises(SyncError, match=r"did not end within 0.5 s; the next one goes on"):
-        pull(transport, device, HashesOnly(), retry=retry)
-    server.faults.clear()
-    server.requests.clear()
-    assert pull_from(server, device).bundle_id == "two"
-    assert (path, "bytes=1000-") in server.requests
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        (PAGE, r"found a web page, expected a file of the repository; a login page"),
-        (answer(bytes, 511), r"HTTP 511 Network Authentication Required: a login page"),
-        (redirect("http://login.wifi.example/?next={path}"), r"redirects to host 'login.wifi.example'.*login page"),
-        (answer(bytes, 204), "HTTP 204"),
-    ],
-)
-def test_login_page_is_named_and_destroys_no_download(device, server, fault, message):
-    path = embedder_for(server)
-    server.faults[path] = [cut_after(1000), fault]
-    with pytest.raises(SyncError, match=rf"gave up after 4 attempts: .*{message}"):
-        pull_from(server, device)
-    server.faults = {"release.json": [fault]}
-    with pytest.raises(SyncError, match=rf"release\.json: gave up after 4 attempts: .*{message}"):
-        pull_from(server, device)
-    server.faults.clear()
-    server.requests.clear()
-    assert pull_from(server, device).bundle_id == "two"
-    assert (path, "bytes=1000-") in server.requests
-
-
-def test_negative_content_length_is_ignored(server, tmp_path):
+def test_negative_content_length_is_ignored(server):
     """By http.client; so the end of the connection is that of the file."""
     server.faults["release.json"] = [answer(lambda data: data, claim=-5)]
-    assert pull_from(server, tmp_path / "new").sequence == 1
+    assert read(server.url) == release_bytes(server)
 
 
 @pytest.mark.parametrize("length", [10, 100_000, 10**30])
-def test_wrong_content_length_is_no_release(server, tmp_path, length):
+def test_wrong_content_length_is_no_document(server, fetch, length):
     server.faults["release.json"] = [answer(lambda data: data, claim=length)]
-    with pytest.raises(SyncError, match=r"gave up after 4 attempts: found|not JSON|no response"):
-        pull_from(server, tmp_path / "new")
+    ref = ObjectRef(sha256=hashlib.sha256(release_bytes(server)).hexdigest(), size=len(release_bytes(server)))
+    server.faults[object_path(ref.sha256)] = server.faults["release.json"]
+    with pytest.raises(SyncError, match=r"gave up after 4 attempts: .*(found|no response)|found SHA-256"):
+        fetch(timeout_s=0.5).get_document(ref, "document")
 
 
 def test_partial_answer_that_was_not_asked_for_is_refused(server):
@@ -240,7 +189,7 @@ def secure(tmp_path, server, authority):
         yield running
 
 
-def test_certificate_is_verified(secure, server, authority):
+def test_n7_certificate_is_verified(secure, server, authority):
     with pytest.raises(
         InterruptedTransferError, match=r"certificate is not valid: .*; check the clock.*--ca-file FILE"
     ):
@@ -283,16 +232,13 @@ def test_proxy_is_used_only_if_it_is_set(server, secure, authority, tmp_path):
         assert "pw" not in str(caught.value)
 
 
-def test_release_on_a_pipe_or_in_a_folder_is_refused(tmp_path, capsys):
+def test_file_of_a_folder_that_is_none_is_refused(tmp_path):
     (tmp_path / "release.json").mkdir()
-    assert main(["pull", tmp_path.as_uri(), "--state-dir", str(tmp_path / "device")]) == 1
-    assert re.search(r"release\.json: (is not a file|cannot read)", capsys.readouterr().err)
-
-
-def test_pull_answers_line_and_repairs(server, tmp_path, capsys):
-    for sequence, repaired in ((1, 0), (2, 1)):
-        assert main(["pull", server.url, "--state-dir", str(tmp_path / "new"), "--json"]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert (told["line"], told["sequence"], told["repaired"]) == ("demo", sequence, repaired)
-        publish_release(tmp_path, "two", 2, 4)
-        (tmp_path / "new" / "sync.json").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (
+        ("release.json", "is not a file|cannot read"),
+        ("pipe", "is not a file"),
+        ("no", "cannot read"),
+    ):
+        with pytest.raises(SyncError, match=message), FolderTransport(tmp_path).get(name, 0):
+            pass

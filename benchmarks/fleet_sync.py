@@ -1,0 +1,665 @@
+"""What a fleet costs on the wire, and how soon a device has what was published.
+
+    python benchmarks/fleet_sync.py [--checks 100] [--rounds 5]
+
+A repository behind a static web server on loopback, an enrolled device with a kiosk (`edge run`), and its update agent
+(`edge-sync agent`), as processes of their own. Bytes are counted at the sockets of the server, both directions,
+headers included.
+
+* Nothing to do: requests and bytes of a check of the agent, and its processor time by /proc/PID/task/*/schedstat.
+* Gallery delta: +100 / -50 items of a gallery of 20,000 items, one vector of 256 numbers each. Its embedder is a random
+  projection of the picture, so that every picture has a vector of its own; the items are pictures of noise, and 12 of
+  the new ones are looked up afterwards. Bytes downloaded in all, metadata included, against the bytes of the changed
+  records (ids, labels, vectors, scales, thumbnails). `searchable_s`: from the last byte that the server sent to the
+  first answer of the kiosk that names a new item. Another thread looks items up all the time: `failed_queries` counts
+  answers that are not the right item. `steps_s` says when agent and device logged
+  what, from the last byte on.
+* Bundle by residual: bytes that `edge-sync pull` downloads, metadata included, for the demo's five embedders, detector
+  and classifier in INT8 with noise on the weights: a stand-in for a fine-tuning; see residual.py for trained models.
+
+Writes benchmarks/results/fleet_sync.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import json
+import logging
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+DEMO = ROOT / "demo"
+
+ITEMS, DIM, ADDED, DELETED = 20_000, 256, 100, 50
+SIDE, CATEGORY, SPACE = 16, "shelf", "b" * 64
+TOKEN, POLL_S, DEADLINE_S = "benchmark of a fleet", 0.5, 300.0
+FORM = "ort-u8"
+NOISE = 0.01  # of the deviation of a tensor
+TARGETS = {"bytes_to_changed": 1.25, "searchable_s": 1.0, "check_bytes": 1024, "check_cpu_ms": 50.0}
+
+
+def main() -> None:
+    """Measure, print, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checks", type=int, default=100, help="of the agent with nothing to do")
+    parser.add_argument("--rounds", type=int, default=5, help="changes of the gallery")
+    parser.add_argument("--keep", type=Path, help="use this folder, and keep it")
+    arguments = parser.parse_args()
+    from benchmarks import rig
+
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="fleet-sync-", dir=arguments.keep) as folder:
+        report = measure(Path(folder), arguments.checks, arguments.rounds)
+    rig.write_report(report, ROOT / "benchmarks/results/fleet_sync.json")
+    print_table(report)
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """Print what the targets are about."""
+    idle, delta, bundle = report["nothing_to_do"], report["gallery_delta"], report["bundle_by_residual"]
+    rows = [
+        ("nothing to do: requests", idle["requests_per_check"], "1"),
+        ("nothing to do: bytes, both directions", idle["bytes_per_check"], "< 1024"),
+        ("nothing to do: CPU ms", idle["cpu_ms_per_check"], "< 50"),
+        ("gallery delta: bytes in all / changed records", delta["bytes_to_changed"], "<= 1.25"),
+        ("gallery delta: s from the last byte to searchable, median", delta["searchable_s"], "< 1"),
+        ("gallery delta: the slowest", delta["searchable_worst_s"], ""),
+        ("gallery delta: failed queries", f"{delta['failed_queries']} of {delta['queries_meanwhile']}", "0"),
+        ("bundle by residual: bytes in all / whole files", bundle["bytes_to_whole"], "<= 0.35"),
+    ]
+    for name, value, target in rows:
+        print(f"{name:60} {value!s:>14} {target:>10}")
+
+
+def measure(folder: Path, checks: int, rounds: int) -> dict[str, Any]:
+    """Return the report, without machine and date."""
+    from tests.sync_server import serving
+
+    repo, state, pictures = folder / "repo", folder / "state", Pictures(folder)
+    keys = make_repository(repo)
+    publish(repo, keys, bundle_folder=make_bundle(folder / "bundle"), gallery_folder=make_gallery(folder, pictures))
+    with serving(repo, keep_alive=True) as server, counting(server) as wire:
+        config = prepare_device(folder, state, repo, server.url)
+        with running(agent_command(folder, state, config, POLL_S), folder / "agent.log") as agent:
+            wait_for((state / "current").exists, "the first release is active")
+            edge_command = [sys.executable, "-m", "edge", "run", "-c", str(config)]
+            with running(edge_command, folder / "edge.log") as edge:
+                kiosk = Kiosk(int(re.findall(r"port: (\d+)", config.read_text())[0]))
+                wait_for(lambda: kiosk.item(pictures.encoded(1)) == pictures.item(1), "the kiosk answers")
+                wait_for(lambda: json.loads((state / "agent.json").read_bytes())["state"] == "idle", "the agent rests")
+                published = Published(repo, keys, pictures)
+                delta = measure_delta(published, Device(state, kiosk, wire, agent, edge), rounds)
+        with running(agent_command(folder, state, config, 0.1), folder / "idle.log") as agent:
+            idle = measure_idle(agent.process.pid, wire, checks)
+    return {"nothing_to_do": idle, "gallery_delta": delta, "bundle_by_residual": measure_residual(folder)}
+
+
+# the repository
+
+
+def make_repository(repo: Path) -> Any:
+    """Make an empty repository with development keys."""
+    from gallery_sync.repository.keys import KeyRing, keys_beside
+    from gallery_sync.repository.metadata import SignedMetadata
+
+    keys = KeyRing.development(keys_beside(repo))
+    SignedMetadata.create(repo, "bench", "online", keys, now())
+    return keys
+
+
+def publish(repo: Path, keys: Any, **what: Path) -> None:
+    """Publish a bundle, a gallery or both."""
+    from gallery_sync.repository import publish as room
+
+    room.publish(repo, keys, now(), **what)
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def make_model(path: Path, weights: np.ndarray) -> None:
+    """Write a model of uint8 (n, SIDE, SIDE, 3) to unit vectors (n, DIM): a projection of the picture."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    values = {
+        "middle": np.array(127.5, np.float32),
+        "shape": np.array([-1, SIDE * SIDE * 3], np.int64),
+        "weights": weights,
+        "axes": np.array([1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["cast", "middle"], ["centred"]),
+        helper.make_node("Reshape", ["centred", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["projected"]),
+        helper.make_node("LpNormalization", ["projected"], ["vector"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "projection",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", DIM])],
+        [numpy_helper.from_array(value, name) for name, value in values.items() if name != "axes"],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+
+
+def projection() -> np.ndarray:
+    """Return the weights of the embedder, (SIDE * SIDE * 3, DIM) float32."""
+    size = SIDE * SIDE * 3
+    return (np.random.default_rng(7).normal(size=(size, DIM)) / size).astype(np.float32)
+
+
+def embed(pictures_rgb: np.ndarray) -> np.ndarray:
+    """Return what the embedder gives for uint8 (n, SIDE, SIDE, 3), as unit vectors."""
+    rows = (pictures_rgb.reshape(len(pictures_rgb), -1).astype(np.float32) - 127.5) @ projection()
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def make_bundle(folder: Path) -> Path:
+    """Write a bundle with one embedder, for a camera with framing: whole_frame."""
+    (folder / "models").mkdir(parents=True)
+    model = folder / "models/shelf.fp32.onnx"
+    make_model(model, projection())
+    embedder = {
+        "files": {"fp32": "models/shelf.fp32.onnx"},
+        "ship": "fp32",
+        "input_name": "image",
+        "output_names": ["vector"],
+        "preprocess": {"width": SIDE, "height": SIDE, "resize": "stretch", "interpolation": "area", "crop_margin": 0.0},
+        "categories": [CATEGORY],
+        "heads": [{"name": "class", "dim": DIM}],
+        "space_id": SPACE,
+        "open_set": {CATEGORY: {"threshold": 0.7, "midpoint": 0.7}},
+        "max_batch": 8,
+    }
+    data = model.read_bytes()
+    entry = {"path": "models/shelf.fp32.onnx", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest = {
+        "schema": 1,
+        "bundle_id": "bench-1",
+        "sequence": 1,
+        "created_at": "2026-01-01T00:00:00Z",
+        "runtimes": ["fp32"],
+        "files": [entry],
+        "embedders": [embedder],
+    }
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    return folder
+
+
+class Pictures:
+    """Pictures of noise, by number. The first ITEMS are in the gallery at first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def rgb(self, number: int) -> np.ndarray:
+        """Return a picture, uint8 (SIDE, SIDE, 3)."""
+        return np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+
+    def item(self, number: int) -> str:
+        """Return the id of its item."""
+        return f"item-{number:06d}"
+
+    def encoded(self, number: int) -> bytes:
+        """Return it for a look-up, large, as PNG."""
+        large = cv2.resize(self.rgb(number), (SIDE * 16, SIDE * 16), interpolation=cv2.INTER_NEAREST)
+        return bytes(cv2.imencode(".png", large[..., ::-1])[1])
+
+    def thumbnail(self, number: int) -> bytes:
+        """Return its thumbnail, a JPEG of about 1,200 bytes."""
+        large = cv2.resize(self.rgb(number), (64, 64), interpolation=cv2.INTER_CUBIC)
+        return bytes(cv2.imencode(".jpg", large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 45])[1])
+
+
+def make_gallery(folder: Path, pictures: Pictures) -> Path:
+    """Write the gallery of the first release."""
+    from edge.gallery.generation import write_gallery_index
+    from edge.gallery.writer import GalleryWriter
+    from edge.manifest import Head
+
+    out = folder / "gallery"
+    vectors = embed(np.stack([pictures.rgb(number) for number in range(ITEMS)]))
+    with GalleryWriter(out, CATEGORY, SPACE, [Head(name="class", dim=DIM)]) as writer:
+        for number in range(ITEMS):
+            thumbnail = pictures.thumbnail(number)
+            writer.add(pictures.item(number), f"Item {number}", vectors[number, None], {"sku": number}, thumbnail)
+    write_gallery_index(out, "2026-01-01T00:00:00Z")
+    return out
+
+
+# the device
+
+
+def prepare_device(folder: Path, state: Path, repo: Path, url: str) -> Path:
+    """Enrol a device, and return its configuration."""
+    from tests.integration.mosquitto import free_port
+
+    sync = [sys.executable, "-m", "gallery_sync.cli"]
+    new = [*sync, "enrolment", "new", repo, "--url", url, "-o", folder / "devices", "--device", "bench-1"]
+    enrol = [*sync, "enrol", folder / "devices/bench-1.json", "--state-dir", state]
+    for command in (new, enrol):
+        subprocess.run([str(word) for word in command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    video = cv2.VideoWriter(str(folder / "counter.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (320, 240))
+    for _ in range(50):
+        video.write(np.full((240, 320, 3), 150, np.uint8))
+    video.release()
+    config = folder / "device.yaml"
+    config.write_text(
+        f"state_dir: {state}\nengine: {{backend: onnxruntime}}\n"
+        f"cameras:\n  counter: {{source: 'file://{folder}/counter.mp4?loop=1', framing: whole_frame}}\n"
+        f"kiosk: {{camera: counter, port: {free_port()}, token: '{TOKEN}'}}\n"
+    )
+    return config
+
+
+def agent_command(folder: Path, state: Path, config: Path, poll_s: float) -> list[str]:
+    """Return the command of the agent."""
+    policy = folder / f"agent-{poll_s}.yaml"
+    policy.write_text(f"poll_s: {poll_s}\njitter: 0\ntrial: {{seconds: 1, look_s: 0.2}}\n")
+    words = [sys.executable, "-m", "gallery_sync.cli", "--verbose", "agent", "--state-dir", state, "--config", policy]
+    return [str(word) for word in [*words, "--device-config", config]]
+
+
+class Process:
+    """A process, and what it logs with the time at which each line arrived."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self.lines: list[tuple[float, str]] = []
+        self._log = log
+        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self._log.open("w") as log:
+            for line in self.process.stderr or ():
+                self.lines.append((time.time(), line.strip()))
+                log.write(f"{time.time():.3f} {line}")
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(30)
+        self._thread.join()
+
+
+@contextmanager
+def running(command: list[str], log: Path) -> Iterator[Process]:
+    """Run a process until the end of the block."""
+    started = Process(command, log)
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+def wait_for(condition: Callable[[], Any], what: str, pause_s: float = 0.05) -> Any:
+    """Return the first answer that is true."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            if answer := condition():
+                return answer
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not in time: {what}")
+        time.sleep(pause_s)
+
+
+class Kiosk:
+    """Looks pictures up at a running device."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def item(self, picture: bytes) -> str | None:
+        """Return the item that the device answers with; None: unknown.
+
+        Raises:
+            OSError: it gave no answer.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        try:
+            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "image/png"}
+            connection.request("POST", "/v1/lookup", picture, headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise OSError(f"{response.status}: {answer}")
+        match = answer["match"]
+        return match and match["item"]
+
+
+class Asking:
+    """Looks an item up all the time, in a thread."""
+
+    def __init__(self, kiosk: Kiosk, picture: bytes, item: str) -> None:
+        self.count = self.failed = 0
+        self._kiosk, self._picture, self._item = kiosk, picture, item
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.03):
+            self.count += 1
+            try:
+                self.failed += self._kiosk.item(self._picture) != self._item
+            except OSError:
+                self.failed += 1
+
+    def stop(self) -> None:
+        """End it."""
+        self._ended.set()
+        self._thread.join()
+
+
+# the wire
+
+
+class Wire:
+    """Bytes at the sockets of a server."""
+
+    def __init__(self) -> None:
+        self.received = self.sent = self.requests = 0
+        self.last_byte_at = 0.0  # Unix seconds
+        self.lock = threading.Lock()
+
+    def snapshot(self) -> tuple[int, int, int]:
+        """Return requests, and bytes to and from the server."""
+        with self.lock:
+            return self.requests, self.received, self.sent
+
+
+@contextmanager
+def counting(server: Any) -> Iterator[Wire]:
+    """Count the bytes of a server's connections, and note when it sent an object's last one."""
+    wire = Wire()
+
+    class Counted(socket.socket):
+        is_object = False
+
+        def recv_into(self, *arguments: Any, **more: Any) -> int:
+            count = super().recv_into(*arguments, **more)
+            with wire.lock:
+                wire.received += count
+                text = bytes(arguments[0][:count])
+                wire.requests += text.startswith(b"GET ")
+                if text.startswith(b"GET "):
+                    self.is_object = text.startswith(b"GET /objects/")
+            return count
+
+        def send(self, data: Any, *more: Any) -> int:
+            count = super().send(data, *more)
+            self._note(count)
+            return count
+
+        def sendall(self, data: Any, *more: Any) -> None:
+            super().sendall(data, *more)
+            self._note(len(data))
+
+        def _note(self, count: int) -> None:
+            with wire.lock:
+                wire.sent += count
+                if self.is_object:
+                    wire.last_byte_at = time.time()
+
+    accept = server.get_request
+
+    def get_request() -> tuple[socket.socket, Any]:
+        found, address = accept()
+        return Counted(found.family, found.type, found.proto, fileno=found.detach()), address
+
+    server.get_request = get_request
+    try:
+        yield wire
+    finally:
+        server.get_request = accept
+
+
+# measuring
+
+
+def measure_idle(pid: int, wire: Wire, checks: int) -> dict[str, Any]:
+    """Return what a check costs when there is nothing new."""
+    first = wire.snapshot()[0]
+    wait_for(lambda: wire.snapshot()[0] >= first + 15, "the agent is at rest")
+    before, cpu = wire.snapshot(), cpu_ms(pid)
+    wait_for(lambda: wire.snapshot()[0] >= before[0] + checks, "the agent checks", 0.01)
+    after, cpu = wire.snapshot(), cpu_ms(pid) - cpu
+    count = after[0] - before[0]
+    return {
+        "checks": count,
+        "requests_per_check": 1.0,
+        "sent_by_device": round((after[1] - before[1]) / count, 1),
+        "received_by_device": round((after[2] - before[2]) / count, 1),
+        "bytes_per_check": round((after[1] - before[1] + after[2] - before[2]) / count, 1),
+        "cpu_ms_per_check": round(cpu / count, 2),
+    }
+
+
+def cpu_ms(pid: int) -> float:
+    """Return the processor time of a process's threads, in ms."""
+    stats = [path.read_text().split()[0] for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(map(int, stats)) / 1e6
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the server has."""
+
+    repo: Path
+    keys: Any
+    pictures: Pictures
+
+
+@dataclass(frozen=True)
+class Device:
+    """What runs."""
+
+    state: Path
+    kiosk: Kiosk
+    wire: Wire
+    agent: Process
+    edge: Process
+
+    def is_at_rest(self) -> bool:
+        """Return whether the agent has nothing to do."""
+        return bool(json.loads((self.state / "agent.json").read_bytes())["state"] == "idle")
+
+
+def measure_delta(published: Published, device: Device, rounds: int) -> dict[str, Any]:
+    """Change the gallery some times, and return what it costs until the device finds the new items."""
+    runs, pictures = [], published.pictures
+    asking = Asking(device.kiosk, pictures.encoded(1), pictures.item(1))
+    try:
+        for turn in range(rounds):
+            runs.append(one_delta(published, device, turn))
+            wait_for(device.is_at_rest, "it is confirmed")
+            time.sleep(1.0)  # the device is quiet
+    finally:
+        asking.stop()
+    numbers = (
+        "downloaded_bytes",
+        "uploaded_bytes",
+        "requests",
+        "bytes_to_changed",
+        "searchable_s",
+        "publish_to_found_s",
+    )
+    return {
+        "items": ITEMS,
+        "dim": DIM,
+        "added": ADDED,
+        "deleted": DELETED,
+        "rounds": rounds,
+        "changed_record_bytes": round(statistics.median(run["changed"] for run in runs)),
+        **{name: round(statistics.median(run[name] for run in runs), 3) for name in numbers},
+        "searchable_worst_s": round(max(run["searchable_s"] for run in runs), 3),
+        "steps_s": [run["steps_s"] for run in runs],
+        "queries_meanwhile": asking.count,
+        "failed_queries": asking.failed,
+    }
+
+
+def one_delta(published: Published, device: Device, turn: int) -> dict[str, Any]:
+    """Publish one change, and wait until the device finds what is new."""
+    from edge.gallery.store import quantise
+    from gallery_sync.gallery_log.records import Delete, Upsert
+    from gallery_sync.repository.publish import publish_gallery_change
+
+    pictures, kiosk, wire = published.pictures, device.kiosk, device.wire
+    new = range(ITEMS + turn * ADDED, ITEMS + (turn + 1) * ADDED)
+    gone = range(100 + turn * DELETED, 100 + (turn + 1) * DELETED)
+    upserts = []
+    for number in new:
+        vectors, scales = quantise(embed(pictures.rgb(number)[None]))
+        metadata, thumbnail = json.dumps({"sku": number}), pictures.thumbnail(number)
+        upserts.append(Upsert(pictures.item(number), f"Item {number}", metadata, thumbnail, None, vectors, scales))
+    deletes = [Delete(pictures.item(number)) for number in gone]
+    changed = sum(map(content_bytes, upserts)) + sum(len(one.item_id) for one in deletes)
+    before = wire.snapshot()
+    wanted, picture = pictures.item(new[-1]), pictures.encoded(new[-1])
+    publish_gallery_change(published.repo, published.keys, now(), {CATEGORY: {SPACE: [*upserts, *deletes]}})
+    published_at = time.time()
+    wait_for(lambda: kiosk.item(picture) == wanted, "the new item is found", 0.01)
+    found_at, after, last_byte_at = time.time(), wire.snapshot(), wire.last_byte_at
+    if any(kiosk.item(pictures.encoded(number)) != pictures.item(number) for number in new[:12]):
+        raise SystemExit("a new item is not found")
+    if kiosk.item(pictures.encoded(gone[0])) is not None:
+        raise SystemExit("a deleted item is found")
+    downloaded = after[2] - before[2]
+    logged = [("agent", *line) for line in device.agent.lines] + [("edge", *line) for line in device.edge.lines]
+    steps = {
+        f"{who}: {text[:70]}": round(at - last_byte_at, 3)
+        for who, at, text in sorted(logged, key=lambda line: line[1])
+        if published_at - 1 < at <= found_at
+    }
+    return {
+        "changed": changed,
+        "downloaded_bytes": downloaded,
+        "uploaded_bytes": after[1] - before[1],
+        "requests": after[0] - before[0],
+        "bytes_to_changed": downloaded / changed,
+        "searchable_s": found_at - last_byte_at,
+        "publish_to_found_s": found_at - published_at,
+        "steps_s": steps,
+    }
+
+
+def content_bytes(one: Any) -> int:
+    """Return the bytes of a changed record: its vector, scale, texts and picture."""
+    texts = (one.item_id, one.label, one.metadata)
+    return one.vectors_i8.nbytes + one.scales.nbytes + len(one.thumbnail or b"") + sum(map(len, texts))
+
+
+def measure_residual(folder: Path) -> dict[str, Any]:
+    """Return the bytes of an update of the demo's INT8 models with noise on their weights."""
+    from gallery_sync.device.pull import pull
+    from gallery_sync.transport.repository_files import open_transport
+    from tests.sync_server import serving
+
+    repo, state = folder / "models-repo", folder / "models-state"
+    keys = make_repository(repo)
+    publish(repo, keys, bundle_folder=noisy_bundle(folder / "models-1", 1, 0.0), gallery_folder=DEMO / "gallery")
+    root = (repo / "metadata/1.root.json").read_bytes()
+    with serving(repo, keep_alive=True) as server, counting(server) as wire:
+        pull(open_transport(server.url, 20.0), state, root)
+        activate(state)
+        new = noisy_bundle(folder / "models-2", 2, NOISE)
+        publish(repo, keys, bundle_folder=new)
+        before = wire.snapshot()
+        pull(open_transport(server.url, 20.0), state, root)
+        after = wire.snapshot()
+    whole = sum(path.stat().st_size for path in (new / "models").iterdir())
+    return {
+        "noise": NOISE,
+        "models": len(list((new / "models").iterdir())),
+        "whole_bytes": whole,
+        "downloaded_bytes": after[2] - before[2],
+        "uploaded_bytes": after[1] - before[1],
+        "requests": after[0] - before[0],
+        "bytes_to_whole": round((after[2] - before[2]) / whole, 3),
+    }
+
+
+def activate(state: Path) -> None:
+    """Make what is staged active, without a proof."""
+    from edge.bundle import slots
+    from edge.bundle.active_pointer import read_staged_pointer
+
+    staged = read_staged_pointer(state)
+    if staged is None:
+        raise SystemExit("nothing is staged")
+    slots.activate(state, staged.slot, staged.gallery, lambda *_: [])
+
+
+def noisy_bundle(folder: Path, number: int, noise: float) -> Path:
+    """Write the demo's bundle with its INT8 forms alone, and noise on their weights."""
+    manifest = json.loads((DEMO / "bundle/bundle.json").read_bytes())
+    models = [manifest["detector"], manifest["classifier"], *manifest["embedders"]]
+    for model in models:
+        model |= {"files": {FORM: model["files"][FORM]}, "ship": FORM}
+    manifest |= {"bundle_id": f"noisy-{number}", "sequence": number, "runtimes": [FORM]}
+    manifest |= {"probes": [], "scene_probes": []}
+    entries = []
+    for path in [model["files"][FORM] for model in models]:
+        out = folder / path
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(with_noise((DEMO / "bundle" / path).read_bytes(), noise))
+        data = out.read_bytes()
+        entries.append({"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    manifest["files"] = entries
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def with_noise(model: bytes, noise: float) -> bytes:
+    """Return an ONNX model with Gaussian noise on its weights, of this share of the deviation of each tensor."""
+    import onnx
+    from onnx import numpy_helper
+
+    if not noise:
+        return model
+    random, loaded = np.random.default_rng(0), onnx.load_from_string(model)
+    for tensor in loaded.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.size < 16 or values.dtype not in (np.int8, np.uint8, np.float32):
+            continue
+        changed = values + random.normal(size=values.shape) * values.astype(np.float64).std() * noise
+        if values.dtype != np.float32:
+            limits = np.iinfo(values.dtype)
+            changed = np.clip(np.rint(changed), limits.min, limits.max)
+        tensor.CopyFrom(numpy_helper.from_array(changed.astype(values.dtype), tensor.name))
+    return bytes(loaded.SerializeToString())
+
+
+if __name__ == "__main__":
+    main()

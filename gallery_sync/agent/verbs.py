@@ -1,0 +1,116 @@
+"""The verb `edge-sync agent`: takes releases by itself, shows what it does, and clears its quarantine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+_CONFIG, _DEVICE = Path("/etc/finesight/agent.yaml"), Path("/etc/finesight/device.yaml")
+
+
+def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb to a parser."""
+    agent = verbs.add_parser(
+        "agent",
+        help="take releases by itself: fetch, prove, switch, watch, confirm or go back",
+        description="Run the update agent of an enrolled device until it is stopped, or look at it.",
+    )
+    agent.add_argument(
+        "what",
+        nargs="?",
+        choices=("run", "status", "clear-quarantine"),
+        default="run",
+        help="run the agent, show what it does, or allow releases that failed to be tried again (default: run)",
+    )
+    agent.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path(os.environ.get("FINESIGHT_STATE_DIR", "/var/lib/finesight")),
+        help="state folder of the device (default: $FINESIGHT_STATE_DIR or /var/lib/finesight)",
+    )
+    agent.add_argument("--config", type=Path, help=f"what the device allows (default: {_CONFIG}, if it exists)")
+    agent.add_argument(
+        "--device-config",
+        type=Path,
+        help=f"the device's YAML file, for its inference engine (default: {_DEVICE}, if it exists)",
+    )
+    agent.add_argument(
+        "--once", action="store_true", help="check once, carry out what follows, and end instead of waiting"
+    )
+    agent.set_defaults(act=_agent)
+
+
+def _agent(arguments: argparse.Namespace) -> int:
+    if arguments.what == "status":
+        return _status(arguments)
+    if arguments.what == "clear-quarantine":
+        return _clear_quarantine(arguments)
+    return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import signal
+
+    from edge.telemetry.systemd import notify_systemd
+    from gallery_sync.agent.open_agent import Place, one_agent, open_agent
+    from gallery_sync.agent.policy import read_policy
+
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        policy = read_policy(arguments.config or _CONFIG, must_exist=arguments.config is not None)
+        url, line = _repository(arguments.state_dir)
+        device = arguments.device_config or (_DEVICE if _DEVICE.exists() else None)
+        with one_agent(arguments.state_dir):
+            agent = open_agent(Place(arguments.state_dir, url, line, device), policy)
+            notify_systemd("READY=1")
+            agent.run(once=arguments.once)
+    except _StoppedError:
+        return 0
+    return _status(arguments) if arguments.once else 0
+
+
+class _StoppedError(BaseException):
+    """The agent was told to stop. Every step can be interrupted; the next start goes on."""
+
+
+def _stop(*_: object) -> None:
+    raise _StoppedError
+
+
+def _repository(state_dir: Path) -> tuple[str, str | None]:
+    """Return the URL of the repository, and the line of the device if it is enrolled.
+
+    Raises:
+        SyncError: no repository is known, or the enrolment is damaged.
+    """
+    from edge.errors import SyncError
+    from gallery_sync.enrolment.device_files import read_enrolment
+
+    enrolled = read_enrolment(state_dir)
+    url = os.environ.get("FINESIGHT_REPOSITORY") or (enrolled.repository if enrolled else None)
+    if not url:
+        raise SyncError(f"{state_dir}: no repository; enrol it with edge-sync enrol, or set FINESIGHT_REPOSITORY")
+    return url, enrolled.line if enrolled else None
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import json
+
+    from gallery_sync.agent.status import lines, read_status
+
+    status = read_status(arguments.state_dir)
+    print(json.dumps(status) if arguments.json else "\n".join(lines(status)))
+    return 0
+
+
+def _clear_quarantine(arguments: argparse.Namespace) -> int:
+    from gallery_sync.agent.journal import open_journal
+    from gallery_sync.printing import print_values
+
+    journal = open_journal(arguments.state_dir)
+    try:
+        count = journal.clear_quarantine()
+    finally:
+        journal.close()
+    return print_values({"cleared": count}, as_json=arguments.json)

@@ -1,0 +1,211 @@
+"""The verb `edge-sync gallery`: list and change single items of the published gallery."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.errors import SyncError
+from gallery_sync.printing import print_values
+
+if TYPE_CHECKING:
+    from gallery_sync.repository.gallery_edit import EditPlan, ItemContent
+    from gallery_sync.repository.keys import KeyRing
+    from gallery_sync.repository.published import Published
+
+_ABOUT = (
+    "List the items of the published gallery, or change some of them. Each change is one signed release. Devices "
+    "download only what changed."
+)
+
+
+def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb to a parser."""
+    gallery = verbs.add_parser("gallery", help="list, add, rename, merge or delete single items", description=_ABOUT)
+    actions = gallery.add_subparsers(dest="action", required=True)
+    listed = actions.add_parser("list", help="list the items of the published gallery")
+    _add_repo(listed)
+    listed.add_argument("--category", help="only items of this category")
+    listed.set_defaults(act=_list)
+
+    _add_upsert(actions)
+
+    rename = actions.add_parser("rename", help="give an item another label")
+    _add_item(rename)
+    rename.add_argument("label", metavar="LABEL", help="the new label")
+    rename.set_defaults(act=_change, plan=_plan_rename)
+
+    merge = actions.add_parser(
+        "merge",
+        help="make two items one",
+        description=("Give the vectors of one item to another one, and delete the first."),
+    )
+    _add_item(merge)
+    merge.add_argument("target", metavar="INTO", help="id of the item that stays")
+    merge.set_defaults(act=_change, plan=_plan_merge)
+
+    delete = actions.add_parser("delete", help="delete items; devices erase their vectors and pictures")
+    _add_item(delete, several=True)
+    delete.add_argument(
+        "--urgent",
+        action="store_true",
+        help="every device deletes them at its next poll, from all galleries that it holds, before any wave or window",
+    )
+    delete.set_defaults(act=_change, plan=_plan_delete)
+
+
+def _add_upsert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    upsert = actions.add_parser(
+        "upsert",
+        help="add an item or replace one, from pictures or vectors",
+        description="Add an item, or replace the one with this id. What you leave out is kept from the old item.",
+    )
+    _add_item(upsert)
+    source = upsert.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--pictures", type=Path, nargs="+", metavar="FILE", help="its pictures, embedded with the newest bundle"
+    )
+    source.add_argument(
+        "--vectors", type=Path, metavar="FILE", help="its vectors as a NumPy file (.npy): float (n, dim), unit length"
+    )
+    upsert.add_argument("--label", help="its label; needed for a new item")
+    upsert.add_argument(
+        "--space", metavar="ID", help="embedding space of --vectors (default: that of the newest bundle)"
+    )
+    upsert.add_argument(
+        "--plain-background",
+        action="store_true",
+        help="each picture shows one object on a plain background; cut it out",
+    )
+    upsert.add_argument("--thumbnail", type=Path, metavar="FILE", help="JPEG or PNG (default: the first picture)")
+    upsert.add_argument("--metadata", metavar="JSON", help='an object, such as {"sku": 12}')
+    upsert.add_argument(
+        "--negative", action=argparse.BooleanOptionalAction, help="an object that must not be named, or not any more"
+    )
+    upsert.set_defaults(act=_change, plan=_plan_upsert)
+
+
+def _add_repo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("repo", type=Path, help="repository folder")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+
+
+def _add_item(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    _add_repo(parser)
+    parser.add_argument("category", metavar="CATEGORY", help="category of the item")
+    parser.add_argument("item", metavar="ITEM", nargs="+" if several else None, help="id of the item")
+    parser.add_argument("--dry-run", action="store_true", help="publish nothing, only say what would change")
+    parser.add_argument(
+        "--keys", type=Path, help="folder of its keys (default: $FINESIGHT_KEYS, or REPO.keys beside it)"
+    )
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.gallery_edit import list_items
+
+    rows = list_items(_published(arguments.repo), arguments.category)
+    if arguments.json:
+        print(json.dumps(list(rows)))
+        return 0
+    for row in rows:
+        negative = " (must not be named)" if row["negative"] else ""
+        print(f"{row['category']!r} {row['item']!r}: {row['label']!r}, {row['vectors']} vectors{negative}")
+    return 0
+
+
+def _change(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.publish import publish_gallery_change
+
+    plan: EditPlan = arguments.plan(arguments, _published(arguments.repo))
+    for line in plan.says:
+        print(f"edge-sync: {'would ' if arguments.dry_run else ''}{line}", file=sys.stderr)
+    if arguments.dry_run:
+        return print_values({"dry_run": True, "changes": list(plan.says)}, as_json=arguments.json)
+    now = datetime.now(timezone.utc)
+    done = publish_gallery_change(arguments.repo, _keys(arguments), now, plan.changes, urgent=plan.urgent)
+    values: dict[str, object] = {
+        "line": done.release.line,
+        "release": done.release.sequence,
+        "gallery": done.release.gallery_sequence,
+        "new": done.is_new,
+    }
+    if done.draft is not None:
+        values |= {"draft": str(done.draft), "waits_for": list(done.waits_for)}
+        print(f"edge-sync: devices see nothing of it until it is signed: edge-sync sign {done.draft}", file=sys.stderr)
+    return print_values(values, as_json=arguments.json)
+
+
+def _plan_upsert(arguments: argparse.Namespace, published: Published) -> EditPlan:
+    from gallery_sync.repository import gallery_edit
+
+    manifest = gallery_edit.newest_manifest(published)
+    model = manifest.embedder_for(arguments.category)
+    thumbnail = gallery_edit.read_small(arguments.thumbnail) if arguments.thumbnail else None
+    content: ItemContent
+    if arguments.pictures:
+        from gallery_sync.repository.gallery_pictures import embed_pictures
+
+        found = embed_pictures(
+            published.repo, manifest, arguments.category, arguments.pictures, trim=arguments.plain_background
+        )
+        space_id, vectors, silhouettes = found.space_id, found.vectors, found.silhouettes
+        thumbnail = thumbnail or found.thumbnail
+    else:
+        space_id = arguments.space or (model.space_id if model else "")
+        if not space_id:
+            raise SyncError(
+                f"bundle {manifest.bundle_id} has no embedder for category {arguments.category[:80]!r}; give --space"
+            )
+        vectors, silhouettes = gallery_edit.read_vectors(arguments.vectors), None
+    content = gallery_edit.ItemContent(
+        vectors, arguments.label, _metadata(arguments.metadata), arguments.negative, thumbnail, silhouettes
+    )
+    return gallery_edit.plan_upsert(published, arguments.category, arguments.item, space_id, content)
+
+
+def _plan_rename(arguments: argparse.Namespace, published: Published) -> EditPlan:
+    from gallery_sync.repository.gallery_edit import plan_rename
+
+    return plan_rename(published, arguments.category, arguments.item, arguments.label)
+
+
+def _plan_merge(arguments: argparse.Namespace, published: Published) -> EditPlan:
+    from gallery_sync.repository.gallery_edit import plan_merge
+
+    return plan_merge(published, arguments.category, arguments.item, arguments.target)
+
+
+def _plan_delete(arguments: argparse.Namespace, published: Published) -> EditPlan:
+    from gallery_sync.repository.gallery_edit import plan_delete
+
+    return plan_delete(published, arguments.category, arguments.item, urgent=arguments.urgent)
+
+
+def _metadata(text: str | None) -> dict[str, Any] | None:
+    from edge.gallery.limits import parse_metadata
+
+    if text is None:
+        return None
+    try:
+        return parse_metadata(text)
+    except ValueError as error:
+        raise SyncError(f"--metadata: {error}") from error
+
+
+def _published(repo: Path) -> Published:
+    from gallery_sync.repository.metadata import SignedMetadata
+    from gallery_sync.repository.published import read_published
+
+    return read_published(repo, SignedMetadata.open(repo))
+
+
+def _keys(arguments: argparse.Namespace) -> KeyRing:
+    from gallery_sync.repository.keys import KeyRing, keys_beside
+
+    named = arguments.keys or os.environ.get("FINESIGHT_KEYS")
+    return KeyRing.open(Path(named) if named else keys_beside(arguments.repo))

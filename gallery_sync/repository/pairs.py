@@ -1,0 +1,134 @@
+"""Judges pairs of a bundle and a gallery that were published: is everything still there that a device would fetch?
+
+Rules this module keeps:
+1. Every object is hashed; a size or a date proves nothing.
+2. An object that several pairs share is hashed once.
+3. A pair within the promised offline window is kept whole. One from before it may have lost states of its galleries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from itertools import zip_longest
+from pathlib import Path
+
+from edge.errors import SyncError
+from edge.manifest import EmbedderModel, Manifest
+from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, SpaceLog
+from gallery_sync.formats.fields import ObjectRef, parse_bundle_manifest
+from gallery_sync.repository.folder import object_problem, read_object
+from gallery_sync.repository.published import Published
+
+
+@dataclass(slots=True)
+class Checked:
+    """The objects that were hashed."""
+
+    repo: Path
+    problems: dict[str, str | None] = field(default_factory=dict)  # by hash; None: whole
+
+    def check(self, ref: ObjectRef, name: str) -> bool:
+        """Hash an object that was not hashed before; return whether it is whole."""
+        if ref.sha256 not in self.problems:
+            wrong = object_problem(self.repo, ref)
+            self.problems[ref.sha256] = f"{wrong}; it is {name}" if wrong else None
+        return self.problems[ref.sha256] is None
+
+    @property
+    def whole(self) -> int:
+        """How many are whole."""
+        return sum(problem is None for problem in self.problems.values())
+
+    @property
+    def wrong(self) -> list[str]:
+        """What is wrong with the others."""
+        return [problem for problem in self.problems.values() if problem]
+
+
+def check_bundle(checked: Checked, head: BundleHead, *, deliveries: bool) -> Manifest | None:
+    """Hash the objects of a bundle; return its manifest if that is whole."""
+    if not checked.check(head.manifest, f"the manifest of bundle {head.bundle_id}"):
+        return None
+    try:
+        manifest = parse_bundle_manifest(read_object(checked.repo, head.manifest), f"bundle {head.bundle_id}")
+    except SyncError as error:
+        checked.problems[head.manifest.sha256] = str(error)
+        return None
+    for file in manifest.files:
+        checked.check(ObjectRef(sha256=file.sha256, size=file.size), f"{file.path!r} of bundle {head.bundle_id}")
+    for delivery in head.deliveries if deliveries else ():
+        checked.check(delivery.object, f"a {delivery.method} delivery of bundle {head.bundle_id}")
+    return manifest
+
+
+def check_state(checked: Checked, category: str, space: SpaceLog, gallery_sequence: int) -> None:
+    """Hash the objects from which a device makes a category at a gallery sequence."""
+    base = [one for one in space.bases if one.sequence <= gallery_sequence][-1]
+    checked.check(base.object, f"gallery {base.sequence} of category {category!r}")
+    for segment in space.segments:
+        if segment.after >= base.sequence and (segment.sequence <= gallery_sequence or segment.urgent):
+            checked.check(segment.object, f"the change to gallery {segment.sequence} of category {category!r}")
+
+
+def check_pair(checked: Checked, published: Published, head: BundleHead, gallery_sequence: int) -> None:
+    """Hash all objects of a pair; `checked` then has what is wrong."""
+    manifest = check_bundle(checked, head, deliveries=False)
+    for category, log in published.logs.items() if manifest else ():
+        embedder = manifest.embedder_for(category) if manifest else None
+        space = space_for(embedder, log, gallery_sequence) if embedder else None
+        if space is not None:
+            check_state(checked, category, space, gallery_sequence)
+
+
+def accepts(embedder: EmbedderModel, category: str, space_id: str) -> bool:
+    """Return whether a bundle searches a gallery of an embedding space."""
+    return space_id == embedder.space_id or embedder.compatible_gallery(category, space_id) is not None
+
+
+def space_for(embedder: EmbedderModel, log: GalleryLog, gallery_sequence: int) -> SpaceLog | None:
+    """Return the states of a category that a device with a bundle takes; None if it has none at this sequence."""
+    declared = [one.space_id for one in embedder.compatible if one.category == log.category]
+    for space_id in (embedder.space_id, *declared):
+        space = log.space(space_id)
+        if space is not None and space.bases[0].sequence <= gallery_sequence:
+            return space
+    return None
+
+
+def trimmed_categories(published: Published, release: Release, now: datetime) -> list[str]:
+    """Return the categories whose state at an old release may be gone; none of a release in the offline window."""
+    if any(one.sequence == release.sequence for one in window_releases(published, now)):
+        return []
+    return [
+        category
+        for category, log in published.logs.items()
+        if log.spaces and min(space.bases[0].sequence for space in log.spaces) > release.gallery_sequence
+    ]
+
+
+def window_releases(published: Published, now: datetime) -> Iterator[Release]:
+    """Yield the releases that were the newest one at some time within the promised offline window."""
+    start = now - timedelta(days=published.offline_days)
+    numbers = sorted(published.history)
+    for number, following in zip_longest(numbers, numbers[1:]):
+        release = published.history[number]
+        later = published.history.get(following) if following is not None else None
+        replaced_at = time_of(later.created_at) if later is not None else None
+        if release is not None and (replaced_at is None or replaced_at >= start):
+            yield release
+
+
+def time_of(text: str) -> datetime | None:
+    """Return the time that a document tells; None if it is no time."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+
+
+def keep_from(published: Published, now: datetime) -> int:
+    """Return the oldest gallery sequence that a release of the offline window names: logs keep it."""
+    return min((release.gallery_sequence for release in window_releases(published, now)), default=0)

@@ -1,0 +1,136 @@
+"""The policy file, its windows and its gates."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.errors import ConfigError
+from gallery_sync.agent.gates import Surroundings, why_not_download, why_not_install
+from gallery_sync.agent.policy import Policy, read_policy
+from gallery_sync.agent.windows import DAYS, parse_window, why_closed
+
+SATURDAY = datetime(2026, 11, 28, tzinfo=timezone.utc)
+
+
+def at(day: int, hour: int, minute: int = 0) -> datetime:
+    """A time on a day of that week, 0 is Monday."""
+    return SATURDAY + timedelta(days=day - 5, hours=hour, minutes=minute)
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("02:00-05:00", [at(0, 2), at(6, 4, 59)], [at(0, 1, 59), at(0, 5)]),
+        ("22:00-06:00", [at(0, 22), at(1, 0), at(1, 5, 59)], [at(0, 21, 59), at(0, 6)]),
+        ("Sat,Sun 02:00-05:00", [at(5, 2), at(6, 3)], [at(4, 3), at(0, 3)]),
+        ("Fri 22:00-06:00", [at(4, 23), at(5, 5)], [at(4, 5), at(5, 23)]),
+        ("Sun 22:00-06:00", [at(6, 23), at(0, 5)], [at(6, 5)]),
+        ("Fri-Mon 00:00-24:00", [at(4, 0), at(5, 23, 59), at(0, 12)], [at(1, 12), at(3, 23, 59)]),
+    ],
+)
+def test_window_is_open_in_its_time(text, inside, outside):
+    window = parse_window(text)
+    assert [window.is_open(time) for time in inside] == [True] * len(inside)
+    assert [window.is_open(time) for time in outside] == [False] * len(outside)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "always",
+        "2:00-5:00",
+        "02:00-02:00",
+        "25:00-26:00",
+        "02:60-03:00",
+        "Caturday 02:00-05:00",
+        "Mon Tue 02:00-05:00",
+    ],
+)
+def test_wrong_window_is_refused(text):
+    with pytest.raises(ValueError, match="found the window"):
+        parse_window(text)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_window_or_refused(text):
+    try:
+        window = parse_window(text)
+    except ValueError:
+        return
+    assert window.days <= set(range(7))
+
+
+def test_every_minute_of_the_week_is_in_or_out():
+    window = parse_window("Wed 23:00-01:00")
+    week = [at(0, 0) + timedelta(minutes=n) for n in range(7 * 24 * 60)]
+    assert sum(map(window.is_open, week)) == 120
+
+
+def test_c5_times_are_local():
+    """A change of the clocks moves a window with the wall clock."""
+    summer, winter = timezone(timedelta(hours=2)), timezone(timedelta(hours=1))
+    window = parse_window("02:00-05:00")
+    assert window.is_open(datetime(2026, 10, 25, 2, 30, tzinfo=summer))
+    assert window.is_open(datetime(2026, 10, 25, 2, 30, tzinfo=winter))
+
+
+def test_without_windows_it_is_always_open():
+    assert why_closed((), (), SATURDAY) is None
+    assert DAYS[SATURDAY.weekday()] == "Sat"
+
+
+def test_missing_file_gives_the_defaults(tmp_path):
+    assert read_policy(tmp_path / "agent.yaml", must_exist=False) == Policy()
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_policy(tmp_path / "agent.yaml", must_exist=True)
+
+
+def test_empty_file_gives_the_defaults(tmp_path):
+    (tmp_path / "agent.yaml").write_text("# nothing yet\n")
+    assert read_policy(tmp_path / "agent.yaml", must_exist=True) == Policy()
+
+
+def test_file_of_the_module_is_a_policy(tmp_path):
+    from gallery_sync.agent import policy
+
+    assert policy.__doc__ is not None
+    lines = [line for line in policy.__doc__.splitlines() if line.startswith("    ")]
+    (tmp_path / "agent.yaml").write_text("\n".join(line.removeprefix("    ") for line in lines))
+    read = read_policy(tmp_path / "agent.yaml", must_exist=True)
+    assert read.download.windows == ("22:00-06:00",)
+    assert read.trial == Policy().trial
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("pol_s: 5", "agent.yaml:1: pol_s: unknown key 'pol_s'; did you mean 'poll_s'?"),
+        ("install: {windows: ['02:00']}", "found the window '02:00'"),
+        ("trial: {frame_rate: 2}", "trial.frame_rate"),
+        ("poll_s: .nan", "poll_s"),
+        ("poll_s: 5\npoll_s: 6", "appears twice"),
+        ("- a list", "not a mapping of keys"),
+        ("quarantine: {seconds: 0}", "quarantine.seconds"),
+    ],
+)
+def test_wrong_file_names_line_and_key(tmp_path, text, told):
+    (tmp_path / "agent.yaml").write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        read_policy(tmp_path / "agent.yaml", must_exist=True)
+    assert told in str(raised.value)
+
+
+def test_gates_name_their_reason():
+    policy = Policy.model_validate({"download": {"windows": ["02:00-05:00"]}, "install": {"windows": ["03:00-04:00"]}})
+    noon, night = Surroundings(at(0, 12), 1 << 30, None), Surroundings(at(0, 3), 1 << 30, 5)
+    assert why_not_download(policy, noon) == "waits for the window 02:00-05:00 (local time)"
+    assert why_not_install(policy, noon) == "waits for the window 03:00-04:00 (local time)"
+    assert why_not_download(policy, night) is None
+    assert why_not_install(policy, night) is None
+    assert "are spent" in (why_not_download(policy, Surroundings(at(0, 3), 1 << 30, 0)) or "")
+    assert "free" in (why_not_download(policy, Surroundings(at(0, 3), 1000, None)) or "")
