@@ -12,8 +12,8 @@ headers included.
   the new ones are looked up afterwards. Bytes downloaded in all, metadata included, against the bytes of the changed
   records (ids, labels, vectors, scales, thumbnails). `searchable_s`: from the last byte that the server sent to the
   first answer of the kiosk that names a new item. Another thread looks items up all the time: `failed_queries` counts
-  answers that are not the right item. `steps_s` says when agent and device logged
-  what, from the last byte on.
+  answers that are not the right item. `steps_s`: when each step was done, from the last byte on. Other work on the
+  machine (`load_1_min`) lengthens all of it.
 * Bundle by residual: bytes that `edge-sync pull` downloads, metadata included, for the demo's five embedders, detector
   and classifier in INT8 with noise on the weights: a stand-in for a fine-tuning; see residual.py for trained models.
 
@@ -27,6 +27,7 @@ import hashlib
 import http.client
 import json
 import logging
+import os
 import re
 import socket
 import statistics
@@ -51,6 +52,7 @@ DEMO = ROOT / "demo"
 
 ITEMS, DIM, ADDED, DELETED = 20_000, 256, 100, 50
 SIDE, CATEGORY, SPACE = 16, "shelf", "b" * 64
+LOOK_S, ASK_S = 0.04, 0.05  # between two look-ups of a new item, and of one that is known
 TOKEN, POLL_S, DEADLINE_S = "benchmark of a fleet", 0.5, 300.0
 FORM = "ort-u8"
 NOISE = 0.01  # of the deviation of a tensor
@@ -68,7 +70,7 @@ def main() -> None:
 
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="fleet-sync-", dir=arguments.keep) as folder:
-        report = measure(Path(folder), arguments.checks, arguments.rounds)
+        report = measure(Path(folder), arguments.checks, arguments.rounds) | {"load_1_min": os.getloadavg()[0]}
     rig.write_report(report, ROOT / "benchmarks/results/fleet_sync.json")
     print_table(report)
 
@@ -368,7 +370,7 @@ class Asking:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._ended.wait(0.03):
+        while not self._ended.wait(ASK_S):
             self.count += 1
             try:
                 self.failed += self._kiosk.item(self._picture) != self._item
@@ -388,14 +390,15 @@ class Wire:
     """Bytes at the sockets of a server."""
 
     def __init__(self) -> None:
-        self.received = self.sent = self.requests = 0
+        self.received = self.sent = 0
+        self.paths: list[str] = []  # of the requests
         self.last_byte_at = 0.0  # Unix seconds
         self.lock = threading.Lock()
 
     def snapshot(self) -> tuple[int, int, int]:
         """Return requests, and bytes to and from the server."""
         with self.lock:
-            return self.requests, self.received, self.sent
+            return len(self.paths), self.received, self.sent
 
 
 @contextmanager
@@ -411,9 +414,9 @@ def counting(server: Any) -> Iterator[Wire]:
             with wire.lock:
                 wire.received += count
                 text = bytes(arguments[0][:count])
-                wire.requests += text.startswith(b"GET ")
                 if text.startswith(b"GET "):
-                    self.is_object = text.startswith(b"GET /objects/")
+                    wire.paths.append(text.split(b" ", 2)[1].decode())
+                    self.is_object = wire.paths[-1].startswith("/objects/")
             return count
 
         def send(self, data: Any, *more: Any) -> int:
@@ -454,10 +457,11 @@ def measure_idle(pid: int, wire: Wire, checks: int) -> dict[str, Any]:
     before, cpu = wire.snapshot(), cpu_ms(pid)
     wait_for(lambda: wire.snapshot()[0] >= before[0] + checks, "the agent checks", 0.01)
     after, cpu = wire.snapshot(), cpu_ms(pid) - cpu
-    count = after[0] - before[0]
+    requests = wire.paths[before[0] : after[0]]
+    count = requests.count("/metadata/timestamp.json")  # the first question of each check
     return {
         "checks": count,
-        "requests_per_check": 1.0,
+        "requests_per_check": round(len(requests) / count, 3),
         "sent_by_device": round((after[1] - before[1]) / count, 1),
         "received_by_device": round((after[2] - before[2]) / count, 1),
         "bytes_per_check": round((after[1] - before[1] + after[2] - before[2]) / count, 1),
@@ -506,14 +510,8 @@ def measure_delta(published: Published, device: Device, rounds: int) -> dict[str
             time.sleep(1.0)  # the device is quiet
     finally:
         asking.stop()
-    numbers = (
-        "downloaded_bytes",
-        "uploaded_bytes",
-        "requests",
-        "bytes_to_changed",
-        "searchable_s",
-        "publish_to_found_s",
-    )
+    counts = ("downloaded_bytes", "uploaded_bytes", "requests")
+    numbers = ("bytes_to_changed", "searchable_s", "publish_to_found_s")
     return {
         "items": ITEMS,
         "dim": DIM,
@@ -521,9 +519,12 @@ def measure_delta(published: Published, device: Device, rounds: int) -> dict[str
         "deleted": DELETED,
         "rounds": rounds,
         "changed_record_bytes": round(statistics.median(run["changed"] for run in runs)),
+        **{name: round(statistics.median(run[name] for run in runs)) for name in counts},
         **{name: round(statistics.median(run[name] for run in runs), 3) for name in numbers},
         "searchable_worst_s": round(max(run["searchable_s"] for run in runs), 3),
-        "steps_s": [run["steps_s"] for run in runs],
+        "steps_s": {
+            name: round(statistics.median(run["steps_s"][name] for run in runs), 3) for name in runs[0]["steps_s"]
+        },
         "queries_meanwhile": asking.count,
         "failed_queries": asking.failed,
     }
@@ -549,18 +550,15 @@ def one_delta(published: Published, device: Device, turn: int) -> dict[str, Any]
     wanted, picture = pictures.item(new[-1]), pictures.encoded(new[-1])
     publish_gallery_change(published.repo, published.keys, now(), {CATEGORY: {SPACE: [*upserts, *deletes]}})
     published_at = time.time()
-    wait_for(lambda: kiosk.item(picture) == wanted, "the new item is found", 0.01)
+    wait_for(lambda: kiosk.item(picture) == wanted, "the new item is found", LOOK_S)
     found_at, after, last_byte_at = time.time(), wire.snapshot(), wire.last_byte_at
     if any(kiosk.item(pictures.encoded(number)) != pictures.item(number) for number in new[:12]):
         raise SystemExit("a new item is not found")
     if kiosk.item(pictures.encoded(gone[0])) is not None:
         raise SystemExit("a deleted item is found")
     downloaded = after[2] - before[2]
-    logged = [("agent", *line) for line in device.agent.lines] + [("edge", *line) for line in device.edge.lines]
-    steps = {
-        f"{who}: {text[:70]}": round(at - last_byte_at, 3)
-        for who, at, text in sorted(logged, key=lambda line: line[1])
-        if published_at - 1 < at <= found_at
+    steps = steps_of([*device.agent.lines, *device.edge.lines], published_at, last_byte_at) | {
+        "found": found_at - last_byte_at
     }
     return {
         "changed": changed,
@@ -572,6 +570,20 @@ def one_delta(published: Published, device: Device, turn: int) -> dict[str, Any]
         "publish_to_found_s": found_at - published_at,
         "steps_s": steps,
     }
+
+
+def steps_of(lines: list[tuple[float, str]], since: float, last_byte_at: float) -> dict[str, float]:
+    """Return when each step was done, in seconds from the last byte, by what agent and device logged."""
+    marks = {
+        "applied": "agent: verify release",
+        "installed": "is ready: bundle",
+        "proved": "agent: armed release",
+        "switched": "is active with gallery",
+        "seen by edge": "loading it",
+        "served by edge": "hot_swap: now using",
+    }
+    found = {name: [at for at, text in lines if at > since and mark in text] for name, mark in marks.items()}
+    return {name: min(times) - last_byte_at for name, times in found.items() if times}
 
 
 def content_bytes(one: Any) -> int:

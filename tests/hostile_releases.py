@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gallery_sync.device.fetch import cache_folder
-from gallery_sync.device.pull import Source
+from gallery_sync.device.source import Source
 from gallery_sync.formats.fields import canonical_json
 from gallery_sync.repository.metadata import SignedMetadata
 from gallery_sync.transport.download import Fetcher, Retry

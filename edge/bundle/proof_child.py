@@ -29,10 +29,7 @@ from edge.bundle.child_process import (
     peak_memory_bytes,
     take_stdout,
 )
-from edge.config.schema import TensorRtConfig
 from edge.errors import BundleError, FinesightError
-from edge.inference.engine import GPU_BACKENDS, RUNS
-from edge.inference.engine_choice import EngineChoice
 
 if TYPE_CHECKING:
     from edge.bundle.bundle import Bundle
@@ -68,6 +65,7 @@ def _try_it(request: dict[str, Any], warm: _Warm) -> dict[str, Any]:
 
 def _choose(bundle: Bundle, request: dict[str, Any], cache: Path | None) -> dict[str, Any]:
     from edge.bundle.choose_engines import TrialOptions, choose_engines
+    from edge.config.schema import TensorRtConfig
 
     tensorrt = TensorRtConfig.model_validate(request["tensorrt"]) if request["tensorrt"] else None
     options = TrialOptions(request["backend"], request["threads"], cache, build=request["build"], tensorrt=tensorrt)
@@ -102,8 +100,10 @@ def _prove(bundle: Bundle, gallery: Path | None, request: dict[str, Any], cache:
 
 def _prove_models(bundle: Bundle, request: dict[str, Any], cache: Path | None, lines: list[str]) -> None:
     from edge.bundle.golden_probes import check_latency, run_all_probes
+    from edge.config.schema import TensorRtConfig
     from edge.engine_store.engine_store import EngineStore
     from edge.engine_store.process_memory import default_budget_bytes
+    from edge.inference.engine_choice import EngineChoice
     from edge.inference.open_models import OpenOptions
     from edge.inference.stages import load_stages
     from edge.telemetry.counters import Counters
@@ -155,11 +155,12 @@ class _Warm:
 
 def _warm_up(request: dict[str, Any]) -> _Warm:
     """Import what a proof needs, and load the gallery that serves; one that cannot be loaded is left out."""
-    from edge.bundle import gallery_proof, golden_probes  # noqa: F401  imported now, needed later
+    from edge.bundle import gallery_proof  # noqa: F401  imported now, needed later
     from edge.bundle.bundle import read_bundle
     from edge.gallery.generation import read_gallery
     from edge.gallery.index_cache import CACHE_NAME, IndexCache
     from edge.gallery.loaded_gallery import load_gallery
+    from edge.inference import onnxruntime_engine  # noqa: F401
 
     if not request["gallery"]:
         return _Warm()
@@ -186,6 +187,10 @@ def _prove_change(bundle: Bundle, gallery: Path, cache: Path | None, warm: _Warm
 
 def _reserves_memory(request: dict[str, Any]) -> bool:
     """Return whether an engine may reserve far more memory than it uses, as CUDA does."""
+    if request.get("gallery_only"):  # no engine runs
+        return False
+    from edge.inference.engine import GPU_BACKENDS, RUNS
+
     chosen = [model["backend"] for model in request["choice"]["models"].values()] if request["choice"] else []
     return any(one != "auto" and (one not in RUNS or one in GPU_BACKENDS) for one in (request["backend"], *chosen))
 

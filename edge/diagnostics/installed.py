@@ -42,7 +42,7 @@ def format_bundles(state_dir: Path) -> Iterator[str]:
     rows = [("slot", "bundle", "gallery", "state")]
     for slot in read_slots(state_dir):
         uses = [
-            (pointer, state)
+            (pointer, _use(pointer, state))
             for pointer, state in ((active, "active"), (staged, "staged"), (active and active.previous, "previous"))
             if pointer is not None and pointer.slot == slot.name and pointer.bundle_id == slot.bundle_id
         ]
@@ -60,6 +60,11 @@ def format_bundles(state_dir: Path) -> Iterator[str]:
         yield f"other galleries: {', '.join(unused)}"
     if staged is not None:
         yield f"to switch to bundle {staged.bundle_id}, run: {edge_command('bundle activate', state_dir)}"
+
+
+def _use(pointer: ActivePointer, state: str) -> str:
+    release, trial = pointer.release, ", on trial" if pointer.trial else ""
+    return state + ("" if release is None else f", release {release.sequence} of {release.line}") + trial
 
 
 def _unused_galleries(state_dir: Path, *pointers: ActivePointer | None) -> list[str]:

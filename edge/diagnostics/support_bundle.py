@@ -9,10 +9,12 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import io
 import json
 import platform
+import sqlite3
 import subprocess
 import tarfile
 import time
@@ -44,7 +46,24 @@ _PACKAGES = (
     "pydantic",
     "PyGObject",
 )
-_STATE_FILES = ("current", "staged", "starts.json", "slots/a/bundle.json", "slots/b/bundle.json")
+_STATE_FILES = (
+    "current",
+    "staged",
+    "starts.json",
+    "vital_signs.json",
+    "agent.json",
+    "slots/a/bundle.json",
+    "slots/b/bundle.json",
+)
+_JOURNAL = "journal.sqlite"  # of the update agent
+_JOURNAL_PARTS = {
+    "task": "SELECT content FROM task LIMIT 1",
+    "quarantine": "SELECT * FROM quarantine ORDER BY sequence DESC LIMIT 100",
+    "history": "SELECT * FROM history ORDER BY id DESC LIMIT 100",
+    "receipts": "SELECT * FROM receipts ORDER BY at DESC LIMIT 100",
+    "failures": "SELECT * FROM failures ORDER BY again_at DESC LIMIT 100",
+    "spent": "SELECT * FROM spent ORDER BY day DESC LIMIT 40",
+}
 
 
 def pack_support(config: DeviceConfig, archive: Path) -> list[str]:
@@ -69,6 +88,7 @@ def pack_support(config: DeviceConfig, archive: Path) -> list[str]:
         "log.txt": _log,
     }
     parts |= {f"state/{name}": (config.state_dir / name).read_text for name in _STATE_FILES}
+    parts["state/agent_journal.json"] = lambda: _agent_journal(config.state_dir / _JOURNAL)
     parts["state/files.txt"] = lambda: _listing(config.state_dir)
     parts["state/set_aside.txt"] = lambda: "\n".join(map(str, read_set_aside(config.state_dir / "outbox.sqlite")))
     if config.health is not None:
@@ -126,6 +146,21 @@ def _log() -> str:
         check=False,
     )
     return done.stdout or done.stderr
+
+
+def _agent_journal(path: Path) -> str:
+    """Return what the update agent did, and what it holds back.
+
+    Raises:
+        FinesightError: there is no journal, or it cannot be read.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)) as file:
+            file.row_factory = sqlite3.Row
+            found = {name: [dict(row) for row in file.execute(sql)] for name, sql in _JOURNAL_PARTS.items()}
+    except sqlite3.Error as error:
+        raise FinesightError(f"{path}: {error}") from error
+    return json.dumps(found, indent=1, default=str)
 
 
 def _listing(folder: Path) -> str:

@@ -109,6 +109,8 @@ class ActiveModels:
         pointer, serving = self._reloader.pointer, self.serving
         if pointer is None or self._content is None:
             return False
+        if serving.pair not in [Pair.of(one) for one in (pointer, pointer.previous) if one is not None]:
+            return False  # it is what it was until the next pair is loaded
         fallback = serving.fallback
         if self._reloader.seen == self._content:  # what serves is what is active
             fallback = None

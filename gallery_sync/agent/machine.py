@@ -102,8 +102,9 @@ class Outcome:
     """How the action of a state ended."""
 
     kind: Literal["done", "more", "busy", "later", "failed", "already", "stale"]
-    # done; more: it made progress and goes on; busy: it goes on beside the loop, to its end; later: a fault of the network, the disk or a lock; failed: the release
-    # is wrong; already: it serves; stale: what was prepared is gone, so prepare it again
+    # done; more: it made progress and goes on; busy: it goes on beside the loop, to its end; later: a fault of the
+    # network, the disk or a lock; failed: the release is wrong; already: it serves; stale: what was prepared is gone,
+    # so prepare it again
     reason: str | None = None
 
 

@@ -32,7 +32,7 @@ from gallery_sync.agent.policy import Policy
 from gallery_sync.agent.report import Reporter, read_held
 from gallery_sync.agent.repository_steps import DeviceSteps, RenewedDeadline, Repository
 from gallery_sync.device.fetch import Options
-from gallery_sync.device.pull import open_source
+from gallery_sync.device.source import open_source
 from gallery_sync.transport.byte_budget import ByteBudget
 from gallery_sync.transport.http_connection import Access
 from gallery_sync.transport.network_manager import MeteredNetwork

@@ -27,8 +27,9 @@ from gallery_sync.agent.local_steps import LocalSteps
 from gallery_sync.agent.machine import Target
 from gallery_sync.agent.policy import Policy
 from gallery_sync.device.fetch import Options, cache_folder, clear_cache, fetch
-from gallery_sync.device.pull import Source, erase, known
+from gallery_sync.device.pull import erase, known
 from gallery_sync.device.root_of_trust import keep_root
+from gallery_sync.device.source import Source
 from gallery_sync.device.stage import Fetched, stage
 from gallery_sync.device.state_folder import make_ready, one_pull
 from gallery_sync.device.wanted import Wanted, read_wanted

@@ -7,20 +7,19 @@ Rules this module keeps:
    back. Lists and graphs of galleries, which hold copies of vectors, are removed from the cache, and so are downloads.
 3. Interrupted at any point, the next run goes on; what is done already is not done again.
 4. A previous gallery that is damaged, so that nothing can be erased in it, is no longer a place to go back to.
-5. A log that takes away more than a share of a category is refused, unless the signers of the bundle allow it.
+5. A store of another embedding space or history than those of the log is erased by the ids of the items. The latter is
+   counted.
+6. A log that takes away more than a share of a category is refused, unless the signers of the bundle allow it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.bundle.active_pointer import (
     ActivePointer,
@@ -31,13 +30,14 @@ from edge.bundle.active_pointer import (
 from edge.bundle.change_lock import changing
 from edge.bundle.layout import gallery_folder
 from edge.bundle.pairs import read_pointer_or_none
-from edge.durable import file_mismatch, make_folder, set_aside, write_durably
-from edge.errors import FinesightError, GalleryError, SyncError
+from edge.durable import file_mismatch, make_folder
+from edge.errors import GalleryError, SyncError
 from edge.gallery.generation import Gallery, read_gallery, write_gallery_index
 from edge.gallery.index_cache import CACHE_NAME
 from edge.gallery.store import CategoryEntry
 from edge.types import Counts
 from gallery_sync.device.deliveries import Objects
+from gallery_sync.device.erased import Erasure, Receipt, generations_of, read_record, write_record
 from gallery_sync.device.fetch import GALLERY_NAME, cache_folder
 from gallery_sync.device.galleries import Cap, of_disk
 from gallery_sync.device.stage import prune_galleries, take_gallery
@@ -51,36 +51,7 @@ from gallery_sync.transport.errors import ReleaseError, StorageError
 
 log = logging.getLogger(__name__)
 
-RECORD_NAME = "erased.json"
 _MAKING_NAME = "erasing"  # in the cache
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What was erased of one category."""
-
-    category: str
-    sequence: int  # gallery sequence of the newest urgent deletion that was applied
-    items: int  # distinct items that were there
-    generations: tuple[str, ...]  # that they were erased from
-    erased_at: str  # ISO 8601, UTC
-
-
-@dataclass(frozen=True, slots=True)
-class Erasure:
-    """The result of a run."""
-
-    receipts: tuple[Receipt, ...] = ()
-    problems: tuple[str, ...] = ()  # deletions that were not applied, each with its reason
-
-
-class _Record(BaseModel):
-    """The content of erased.json: how far the deletions of each generation are known to be applied."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    generations: dict[str, dict[str, int]] = {}  # gallery sequence by generation and category
-    unfinished: bool = False  # copies of what was erased may still be there
 
 
 @dataclass(slots=True)
@@ -157,29 +128,24 @@ class Eraser:
     def _erase(self, logs: Mapping[str, GalleryLog], big_change_to: int, found: _Found) -> None:
         active, _ = read_pointer_or_none(self.state_dir)
         staged, _ = read_pointer_or_none(self.state_dir, read_staged_pointer)
-        record = _read_record(self.state_dir)
+        record = read_record(self.state_dir)
         made: dict[str, str | None] = {}  # the new generation by the old one; None: it cannot be used any more
         known: dict[str, dict[str, int]] = {}
-        for generation in _generations(active, staged):
+        for generation in generations_of(active, staged):
             made[generation], done = self._erase_generation(
                 generation, logs, record.generations.get(generation, {}), big_change_to, found
             )
             known[made[generation] or generation] = done
         changed = any(new != old for old, new in made.items())
         if changed:
-            self._write_record(record.generations, unfinished=True)
+            write_record(self.state_dir, record.generations, unfinished=True)
             self._remove_copies(logs)
             self._switch(active, staged, made)
         removed = prune_galleries(self.state_dir)
         if changed or removed or record.unfinished:
             self._remove_copies(logs)  # also what a device wrote that still served the old gallery
         if changed or record.unfinished or record.generations != known:
-            self._write_record(known)
-
-    def _write_record(self, generations: Mapping[str, Mapping[str, int]], *, unfinished: bool = False) -> None:
-        path, record = self.state_dir / RECORD_NAME, {"generations": generations, "unfinished": unfinished}
-        set_aside(path)
-        write_durably(path, json.dumps(record).encode() + b"\n")
+            write_record(self.state_dir, known)
 
     def _erase_generation(
         self, generation: str, logs: Mapping[str, GalleryLog], known: dict[str, int], big_change_to: int, found: _Found
@@ -333,12 +299,6 @@ def _urgent(signed: GalleryLog) -> list[Segment]:
     return [segment for space in signed.spaces for segment in space.segments if segment.urgent]
 
 
-def _generations(*pointers: ActivePointer | None) -> Iterator[str]:
-    """Yield the generations that pointers name, each once."""
-    named = [one for pointer in pointers if pointer is not None for one in (pointer, pointer.previous) if one]
-    yield from dict.fromkeys(one.gallery for one in named)
-
-
 def _deleted_ids(signed: GalleryLog, data: Mapping[str, bytes], after: int) -> set[str]:
     """Return the ids that urgent segments later than a state delete: ids are the same in all embedding spaces.
 
@@ -352,52 +312,6 @@ def _deleted_ids(signed: GalleryLog, data: Mapping[str, bytes], after: int) -> s
         for record in read_segment(data[one.object.sha256], f"segment {one.sequence}").records
         if isinstance(record, Delete)
     }
-
-
-def _read_record(state_dir: Path) -> _Record:
-    try:
-        return _Record.model_validate_json((state_dir / RECORD_NAME).read_bytes())
-    except (OSError, ValidationError, RecursionError) as error:  # the deletions are looked up again
-        log.debug("%s: %s", state_dir / RECORD_NAME, error)
-        return _Record()
-
-
-def categories_on(state_dir: Path) -> list[str]:
-    """Return the categories of all galleries that a device may search, whose logs may name deletions."""
-    active, _ = read_pointer_or_none(state_dir)
-    staged, _ = read_pointer_or_none(state_dir, read_staged_pointer)
-    found: dict[str, None] = {}
-    for generation in _generations(active, staged):
-        with suppress(FinesightError):
-            found |= dict.fromkeys(read_gallery(gallery_folder(state_dir, generation), verify=False).categories)
-    return list(found)
-
-
-def erased_to(state_dir: Path) -> dict[str, int]:
-    """Return up to which gallery sequence urgent deletions are applied in every gallery on a device, by category.
-
-    It is for the report of the device: it is true also after a crash that lost a receipt.
-    """
-    active, _ = read_pointer_or_none(state_dir)
-    staged, _ = read_pointer_or_none(state_dir, read_staged_pointer)
-    record = _read_record(state_dir)
-    found: dict[str, int] = {}
-    for generation in _generations(active, staged):
-        with suppress(FinesightError):
-            gallery = read_gallery(gallery_folder(state_dir, generation), verify=False)
-            for category in gallery.categories:
-                state = read_state(gallery.path(category))
-                applied = max(
-                    record.generations.get(generation, {}).get(category, 0),
-                    *((state.sequence, state.erased_to) if state else (0,)),
-                )
-                found[category] = min(found.get(category, applied), applied)
-    return found
-
-
-def receipts_json(erasure: Erasure) -> list[dict[str, object]]:
-    """Return the receipts for a report."""
-    return [asdict(receipt) for receipt in erasure.receipts]
 
 
 def _iso(moment: datetime) -> str:

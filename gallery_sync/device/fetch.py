@@ -22,7 +22,8 @@ from edge.telemetry.counters import Counters
 from edge.types import Counts
 from gallery_sync.device.bundle_files import installed_bundle, local_files, made_bundle, make_bundle, whole_files
 from gallery_sync.device.deliveries import Objects, Tools, Way, get_file, ways
-from gallery_sync.device.galleries import Cap, Change, Maker, local_stores, plan_changes, same_gallery
+from gallery_sync.device.galleries import Cap, Maker
+from gallery_sync.device.gallery_plan import Change, local_stores, plan_changes, same_gallery
 from gallery_sync.device.resources import Resources, check_resources
 from gallery_sync.device.stage import Fetched
 from gallery_sync.device.wanted import Wanted

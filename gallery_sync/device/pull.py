@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -32,73 +31,24 @@ from edge.bundle.change_lock import changing
 from edge.bundle.pairs import Pair, open_pair, open_slot, read_pointer_or_none
 from edge.durable import set_aside, write_durably
 from edge.errors import FinesightError, SyncError
-from gallery_sync.device.deliveries import Objects as LargeObjects
-from gallery_sync.device.erase import Eraser, Erasure, categories_on
+from gallery_sync.device.erase import Eraser
+from gallery_sync.device.erased import Erasure, categories_on
 from gallery_sync.device.fetch import Options, cache_folder, clear_cache, fetch
-from gallery_sync.device.last_release import known_releases, newest_sequence
-from gallery_sync.device.root_of_trust import keep_root, trusted_root
+from gallery_sync.device.last_release import newest_sequence
+from gallery_sync.device.root_of_trust import keep_root, repair_root
 from gallery_sync.device.security_floor import raise_security_floor, read_security_floor
+from gallery_sync.device.source import Source, open_source
 from gallery_sync.device.stage import Staged, stage
 from gallery_sync.device.state_folder import make_ready, one_pull
-from gallery_sync.device.wanted import Known, SignedFiles, Wanted, read_logs, read_wanted
-from gallery_sync.device.wanted import Objects as SmallObjects
-from gallery_sync.formats.fields import Document, Name, parse
+from gallery_sync.device.wanted import Known, Wanted, read_logs, read_wanted
+from gallery_sync.formats.fields import Name
 from gallery_sync.fresh_files import remove
-from gallery_sync.transport.download import Fetcher, Retry, Transport
+from gallery_sync.transport.download import Retry, Transport
 from gallery_sync.transport.errors import ReleaseError, StorageError
-from gallery_sync.transport.retry_ledger import RetryLedger
 
 log = logging.getLogger(__name__)
 
 RECORD_NAME = "pulled.json"
-REPOSITORY_NAME = "repository.json"
-LARGEST_ABOUT_BYTES = 64 << 10
-
-
-class Client(SignedFiles, Protocol):
-    """The signed metadata of a repository, as gallery_sync.trust.client.TrustedClient gives it."""
-
-    @property
-    def downloaded_bytes(self) -> int:
-        """The bytes of all answers."""
-        ...
-
-    def unchanged(self) -> bool:
-        """Return whether the repository is as it was at the last complete refresh."""
-        ...
-
-    def refresh(self) -> object:
-        """Get and verify the newest metadata."""
-        ...
-
-    def prune_targets(self) -> int:
-        """Remove the documents that were not read since the last refresh."""
-        ...
-
-
-class Objects(SmallObjects, LargeObjects, Protocol):
-    """The objects of a repository, as gallery_sync.transport.download.Fetcher gives them."""
-
-    @property
-    def downloaded_bytes(self) -> int:
-        """The bytes of all bodies."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A repository, as one device sees it."""
-
-    client: Client
-    objects: Objects  # a Fetcher into `cache_folder`
-    line: str
-    trusted: Callable[[], str | None]  # the hash of the timestamp of the last complete refresh; None: there was none
-    root: bytes  # of trust, with which the device was enrolled
-
-    @property
-    def downloaded_bytes(self) -> int:
-        """The bytes of all answers."""
-        return self.client.downloaded_bytes + self.objects.downloaded_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,59 +80,8 @@ class _Record(BaseModel):
     security_floor: int
 
 
-class _About(Document):
-    """The content of repository.json, as far as a device reads it."""
-
-    kind = "description of a repository"
-    line: Name
-
-
 def _utc_now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def open_source(
-    transport: Transport,
-    state_dir: Path,
-    root: bytes | None = None,
-    *,
-    line: str | None = None,
-    retry: Retry | None = None,
-    now: Callable[[], datetime] | None = None,
-    ledger: RetryLedger | None = None,
-) -> Source:
-    """Open a repository for one device.
-
-    Args:
-        transport: reaches the repository.
-        state_dir: of the device.
-        root: root of trust of a device that was not enrolled; None: the one in the state folder.
-        line: product line; None: that of the releases on the device or, if there is none, the repository's.
-        retry: attempts and waits of a request; None: as usual.
-        now: the system clock, UTC; None: the real one.
-        ledger: when an object may be requested again after it failed; None: always.
-
-    Raises:
-        SyncError: the device has no root of trust, or the network or the disk failed.
-    """
-    from gallery_sync.trust.client import TrustedClient, usual_retry
-    from gallery_sync.trust.clock import system_time
-    from gallery_sync.trust.floors import Floors
-
-    retry = retry or usual_retry()
-    trust, cache = state_dir / "trust", cache_folder(state_dir)
-    objects = Fetcher(transport, cache, retry, ledger=ledger)
-    root = trusted_root(state_dir, root)
-    found = line or next((release.line for release in known_releases(state_dir)), None) or _line_of(objects)
-    floors = Floors(trust)
-    client = TrustedClient(trust, root, transport, floors, now=now or system_time, retry=retry)
-    return Source(client, objects, found, lambda: floors.trusted.timestamp_sha256 if floors.trusted else None, root)
-
-
-def _line_of(objects: Fetcher) -> str:
-    """Return the line that a repository says it serves: a hint, since every release that is used is signed."""
-    data = objects.get_small(REPOSITORY_NAME, LARGEST_ABOUT_BYTES)
-    return parse(_About, data, REPOSITORY_NAME).line
 
 
 def pull(
@@ -339,6 +238,7 @@ def _settled(source: Source, state_dir: Path, repaired: int) -> PullResult | Non
     pair = _whole_pair_of(record, state_dir)
     if pair is None or not source.client.unchanged():
         return None
+    repair_root(state_dir, source.root)
     pointer, serving = pair
     return PullResult(
         record.line,

@@ -62,6 +62,16 @@ def keep_root(state_dir: Path, root: bytes) -> None:
             write_durably(path, root)
 
 
+def repair_root(state_dir: Path, root: bytes) -> None:
+    """Write a damaged copy of the root of trust again, if the other one is whole.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    if any(_read(state_dir / "trust" / name) == root for name in NAMES):
+        keep_root(state_dir, root)
+
+
 def _read(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:

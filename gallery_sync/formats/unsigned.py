@@ -1,4 +1,4 @@
-"""The documents of a repository before signatures: read once, when `edge-sync init --adopt` takes a repository over."""
+"""The documents of a repository before signatures: read once, when `edge-sync adopt` takes a repository over."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def erase(state_dir: Path) -> None:
     """Apply the urgent deletions of the repository beside the device."""
     from gallery_sync.device.fetch import Options
     from gallery_sync.device.pull import erase as erase_urgently
-    from gallery_sync.device.pull import open_source
+    from gallery_sync.device.source import open_source
     from gallery_sync.transport.repository_files import FolderTransport
     from tests.sync_samples import time_now
 
@@ -131,6 +131,13 @@ def store_steps(state_dir: Path) -> None:
         task = Task(State(state), Target("shop", 2, "two", 2, 8), float(number), stores=number)
         journal.store(Step(task, store=True), float(number))
     journal.close()
+
+
+def migrate_journal(state_dir: Path) -> None:
+    """Open the journal of an older version, which brings it up to date."""
+    from gallery_sync.agent.journal import open_journal
+
+    open_journal(state_dir).close()
 
 
 def collect_garbage(site: Path) -> None:

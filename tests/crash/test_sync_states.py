@@ -6,12 +6,16 @@ See test_crash_states.py.
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from edge.bundle import slots
 from edge.bundle.active_pointer import read_active_pointer
 from edge.gallery.store import quantise
+from gallery_sync.agent import journal as journal_module
 from gallery_sync.agent.journal import open_journal
+from gallery_sync.agent.machine import State, Target, Task
 from gallery_sync.device.security_floor import read_security_floor
 from gallery_sync.gallery_log.records import Delete
 from gallery_sync.repository.publish import publish_gallery_change
@@ -124,6 +128,33 @@ def test_journal_has_a_task_that_was_stored_and_is_not_damaged(shim, work):
     state_dir = work / "device"
     state_dir.mkdir()
     assert check_all(shim, state_dir, "store_steps", recover) > 50
+
+
+def write_journal_1(path: Path, task: Task) -> None:
+    """Write a journal of version 1 with a task and a quarantine."""
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript(journal_module._MIGRATIONS[0])
+        file.execute("INSERT INTO task VALUES (1, ?)", (journal_module._write_task(task),))
+        file.execute("INSERT INTO quarantine VALUES ('shop', 1, 'slow', 1, 7200.0)")
+        file.execute("PRAGMA user_version = 1")
+        file.commit()
+
+
+def test_p4_migration_of_the_journal_keeps_everything_in_it(shim, work):
+    state_dir = work / "device"
+    state_dir.mkdir()
+    release = Target("shop", 2, "two", 2, 8)
+    write_journal_1(state_dir / "journal.sqlite", Task(State.TRIAL, release, 1.0, stores=9, trial="t-2"))
+
+    def recover(crashed: Path) -> None:
+        journal = open_journal(crashed)
+        assert journal.told is None
+        assert (journal.task().state, journal.task().trial, journal.task().stores) == (State.TRIAL, "t-2", 9)
+        assert [(held.sequence, held.reason) for held in journal.all_held()] == [(1, "slow")]
+        assert (journal.spent("2026-11-28"), journal.receipts()) == (0, [])
+        journal.close()
+
+    assert check_all(shim, state_dir, "migrate_journal", recover) > 5
 
 
 def test_confirmation_by_the_agent_raises_the_security_floor_last(shim, work):

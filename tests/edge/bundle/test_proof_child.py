@@ -238,6 +238,25 @@ def test_early_child_that_ended_is_replaced(device, tmp_path):
     assert prove(*folders(device, generation)) == []
 
 
+class _Late:
+    """A child that ends, because it waited too long, just as it is asked."""
+
+    is_alive = True
+
+    def ask(self, *_: object) -> tuple[int, bytes]:
+        return 0, b""
+
+    def close(self) -> None:
+        pass
+
+
+def test_early_child_that_ends_as_it_is_asked_is_replaced(device, tmp_path):
+    generation = install_gallery(make_gallery(tmp_path / "four", 4), device)
+    prove = prover(state_dir=device)
+    prove._early = _Late()
+    assert prove(*folders(device, generation)) == []
+
+
 def test_early_child_that_is_not_used_is_ended(device):
     prove = prover(state_dir=device)
     prove.start_early()

@@ -324,6 +324,19 @@ def test_pair_that_cannot_be_loaded_keeps_the_name_of_what_serves(device):
     assert (active.serving.release.sequence, active.serving.trial, active.models.bundle_id) == (1, None, "one")
 
 
+def test_pair_that_is_undone_keeps_its_name_until_another_is_loaded(device):
+    active = models_of(device)
+    slots.stage(device, "b", read_active_pointer(device).gallery, ReleaseName(line="shop", sequence=2))
+    slots.activate(device, prove=trusted, trial="t-2")
+    swapped(active)
+    assert (active.serving.release.sequence, active.models.bundle_id) == (2, "two")
+    slots.rollback(device)
+    assert active.swap_if_ready() is False
+    assert (active.serving.release.sequence, active.models.bundle_id) == (2, "two")
+    swapped(active)
+    assert active.models.bundle_id == "one"
+
+
 def test_pointer_that_does_not_change_is_not_read_again(device, monkeypatch):
     reloader, reads = reloader_of(device, never), []
     monkeypatch.setattr("edge.recognition.hot_swap.read_active_pointer", reads.append)

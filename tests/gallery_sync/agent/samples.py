@@ -309,8 +309,12 @@ def start_agent(
 
 
 def copy_device(made: Path, folder: Path) -> None:
-    """Copy what `make_repository` made."""
-    shutil.copytree(made, folder, dirs_exist_ok=True, symlinks=True)
+    """Copy the device that `make_repository` made; the bundles and galleries of the repository stay where they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in made.iterdir():
+        if path.name != "device":
+            (folder / path.name).symlink_to(path.resolve())
+    shutil.copytree(made / "device", folder / "device", symlinks=True)
 
 
 __all__ = ["FinesightError", "replace"]

@@ -179,6 +179,11 @@ def test_urgent_deletion_prepares_the_release_again(state):
     assert (found.task.state, found.task.release) == (State.FETCH, NEW)
 
 
+def test_proof_that_goes_on_is_left_to_its_end():
+    found = step(State.PROVE, "busy", wanted=NEWER, erased=True, window="waits for 02:00-05:00")
+    assert (found.task, found.store, found.wait_s) == (task_in(State.PROVE), False, 0.0)
+
+
 def test_newer_release_waits_for_the_end_of_a_trial():
     assert step(State.TRIAL, "done", wanted=NEWER).task.state is State.TRIAL
 
@@ -251,7 +256,8 @@ class Device:
         if task.state is State.PROVE and task.release:
             self.proved.add(task.release.sequence)
         if task.state is State.SWITCH and self.serving.trial != task.trial and task.release:
-            self.before, self.serving = self.serving, Serving("demo", task.release.sequence, task.trial)
+            self.before = self.before if self.serving.trial else self.serving  # as edge.bundle.slots
+            self.serving = Serving("demo", task.release.sequence, task.trial)
         if task.state is State.CONFIRM and self.serving.trial in (None, task.trial):
             self.serving = replace(self.serving, trial=None)
         if task.state in {State.ROLLBACK, State.FAILSAFE} and self.serving.trial is not None:

@@ -45,11 +45,11 @@ def end(device: Device) -> None:
     device.run()
 
 
-def erase_staged(device: Device, make: bool = True) -> ActivePointer:
+def erase_staged(device: Device) -> ActivePointer:
     """Replace the staged gallery, as an urgent deletion does."""
     staged = read_staged_pointer(device.state_dir)
     assert staged is not None
-    generation = install_gallery(device.folder / "gallery-3", device.state_dir) if make else staged.gallery
+    generation = install_gallery(device.folder / "gallery-3", device.state_dir)
     changed = staged.model_copy(update={"gallery": generation})
     write_staged_pointer(device.state_dir, changed)
     return changed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -41,9 +42,6 @@ class Proof:
 
     def close(self) -> None:
         self.closed += 1
-
-    def close(self) -> None:
-        """There is no child."""
 
     def __call__(self, *_: object) -> list[str]:
         self.calls += 1
@@ -94,13 +92,25 @@ class Fleet:
         return json.loads((self.state_dir / "agent.json").read_bytes())
 
 
-@pytest.fixture
-def fleet(tmp_path):
-    publish_release(tmp_path, "one", 1, 3)
-    with serving(tmp_path / "repo") as server:
-        fleet = Fleet(tmp_path, server)
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A repository with one release, and a device that took it."""
+    folder = tmp_path_factory.mktemp("first")
+    publish_release(folder, "one", 1, 3)
+    with serving(folder / "repo") as server:
+        fleet = Fleet(folder, server)
         fleet.run()
-        yield fleet
+        assert fleet.report()["last"]["outcome"] == "confirmed"
+        fleet.agent._journal.close()
+    return folder
+
+
+@pytest.fixture
+def fleet(first, tmp_path):
+    """A copy of it."""
+    shutil.copytree(first, tmp_path, dirs_exist_ok=True, symlinks=True)
+    with serving(tmp_path / "repo") as server:
+        yield Fleet(tmp_path, server)
 
 
 def test_release_arrives_by_itself_and_raises_its_floor(fleet):
@@ -111,6 +121,33 @@ def test_release_arrives_by_itself_and_raises_its_floor(fleet):
     assert read_security_floor(fleet.state_dir, "demo") == 2
     assert fleet.report()["last"]["outcome"] == "confirmed"
     assert not (fleet.state_dir / "cache/sync").exists()
+
+
+def test_first_release_is_on_trial_before_its_floor_is_raised(tmp_path):
+    """Nothing ran here before: `edge` has yet to show that it can serve the pair."""
+    publish_release(tmp_path, "one", 1, 3, demands=Demands(security_floor=1))
+    with serving(tmp_path / "repo") as server:
+        fleet = Fleet(tmp_path, server)
+        fleet.edge.runs = False
+        fleet.run()
+        active = read_active_pointer(fleet.state_dir)
+        assert active is not None
+        assert (active.bundle_id, active.previous) == ("one", None)
+        assert active.trial is not None
+        assert (fleet.agent.task.state, read_security_floor(fleet.state_dir, "demo")) == (State.TRIAL, 0)
+        fleet.edge.runs = True
+        fleet.run()
+        assert (fleet.active(), read_security_floor(fleet.state_dir, "demo")) == (("one", 1), 1)
+
+
+def test_first_release_that_fails_its_trial_is_kept_and_raises_no_floor(tmp_path):
+    publish_release(tmp_path, "one", 1, 3, demands=Demands(security_floor=1))
+    with serving(tmp_path / "repo") as server:
+        fleet = Fleet(tmp_path, server)
+        fleet.edge.failing = 0.5
+        fleet.run()
+        assert (fleet.active(), read_security_floor(fleet.state_dir, "demo")) == (("one", 1), 0)
+        assert fleet.report()["last"]["outcome"] == "kept"
 
 
 def test_nothing_to_do_is_one_small_request(fleet):
@@ -125,6 +162,22 @@ def test_gallery_alone_is_a_release_whose_proof_starts_early(fleet):
     fleet.run()
     assert fleet.active() == ("one", 2)
     assert fleet.proof.early
+
+
+def test_child_that_no_proof_follows_is_ended(fleet):
+    fleet.agent._journal.close()
+    fleet.agent = fleet.start(Policy.model_validate({"install": {"windows": ["Mon 00:00-00:01"]}}))
+    publish_release(fleet.folder, "one", 1, 5)
+    for _ in range(20):
+        fleet.proof.closed = 0
+        if wait_s := fleet.agent.turn():
+            fleet.sleep(wait_s)
+        if fleet.agent.task.state is State.PROVE:
+            break
+    fleet.agent.turn()
+    assert (fleet.agent.task.state, fleet.proof.calls) == (State.PROVE, 0)
+    assert fleet.proof.early >= 1
+    assert fleet.proof.closed >= 1
 
 
 def test_bad_release_goes_back_offline_and_a_rollback_is_newer(fleet):

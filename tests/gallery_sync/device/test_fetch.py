@@ -18,8 +18,9 @@ from edge.telemetry.counters import Counters
 from gallery_sync.device.deliveries import Tools, Way, get_file, ways
 from gallery_sync.device.fetch import Options, cache_folder, fetch
 from gallery_sync.device.galleries import Cap
-from gallery_sync.device.pull import Source, known, open_source, pull
+from gallery_sync.device.pull import known, pull
 from gallery_sync.device.resources import Resources, available_memory, check_resources, gallery_memory
+from gallery_sync.device.source import Source, open_source
 from gallery_sync.device.stage import stage
 from gallery_sync.device.wanted import RefusedError, Wanted, read_wanted
 from gallery_sync.formats.documents import Delivery

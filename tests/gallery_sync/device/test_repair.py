@@ -41,9 +41,11 @@ def test_pull_repairs_every_single_damage(sample, tmp_path, state, damage):
     assert len(files) >= 20  # pointers, record, locks, trust, two slots of three files and two galleries of two
     if (state, damage.__name__) not in (("staged", "flip"), ("staged", "make_folder")):
         files = [file for file in files if file.parts[:2] not in (("trust", "metadata"), ("trust", "targets"))]
+    device = tmp_path / "device"
     for file in files:
-        device = tmp_path / "device"
-        shutil.copytree(sample / state, device)
+        if state == "staged" or not (device / file).is_file():  # one that serves is whole again after each pull
+            shutil.rmtree(device, ignore_errors=True)
+            shutil.copytree(sample / state, device)
         damage(device / file)
         pulled = pull_folder(sample / "repo", device)
         bundle, gallery = read_bundle_and_gallery(device, pulled.slot, pulled.gallery)
@@ -52,7 +54,16 @@ def test_pull_repairs_every_single_damage(sample, tmp_path, state, damage):
             slots.activate(device, pulled.slot, pulled.gallery, prove=trusted)
         assert active(device) == ("two", 4), file
         assert json.loads((device / "pulled.json").read_text())["sequence"] == 2, file
-        shutil.rmtree(device)
+
+
+def test_both_copies_of_the_root_damaged_one_after_the_other(sample, tmp_path):
+    """Also where nothing else is to be done, a pull writes the damaged copy again, from the other one."""
+    device = shutil.copytree(sample / "serving", tmp_path / "device")
+    whole = (device / "trust/root").read_bytes()
+    for name in ("root", "root.copy"):
+        (device / "trust" / name).write_bytes(b"damaged")
+        assert pull_folder(sample / "repo", device).sequence == 2
+        assert [(device / "trust" / one).read_bytes() for one in ("root", "root.copy")] == [whole, whole]
 
 
 FOLDERS = ["slots", "slots/a", "slots/b", "slots/a/models", "gallery", "cache"]

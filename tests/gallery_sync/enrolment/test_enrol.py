@@ -72,6 +72,7 @@ def test_device_is_enrolled_from_a_file(tmp_path, rows, state, signed):
     found = read_enrolment(state)
     assert found is not None
     assert (found.device_id, found.policy, found.broker) == ("cam-1", "offline", None)
+    assert (state / "trust/root.copy").read_bytes() == (state / "trust/root").read_bytes() == found.root.encode()
     assert client_of(state, signed).refresh().root_version == 1
 
 
