@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from edge.config.yaml_file import load_config
 from edge.diagnostics.support_bundle import pack_support, scrub
-from gallery_sync.agent.journal import open_journal
-from gallery_sync.agent.machine import Ended, State, Step, Target, Task
 
 SECRETS = {"BROKER_PASSWORD": "h0rse-battery", "KIOSK_TOKEN": "sesame-seed"}
 YAML = """
@@ -61,27 +59,6 @@ def test_missing_part_holds_the_reason(device: Path, tmp_path: Path):
     assert parts["metrics.txt"].startswith("not available: ")
     assert parts["state/slots/a/bundle.json"].startswith("not available: ")
     assert "current" in parts["state/files.txt"]
-
-
-def test_what_the_update_agent_did_is_in_it_without_secrets(device: Path, tmp_path: Path):
-    state_dir = tmp_path / "state"
-    assert not (state_dir / "journal.sqlite").exists()
-    pack_support(load_config(device, SECRETS), tmp_path / "before.tar.gz")
-    assert unpack(tmp_path / "before.tar.gz")["state/agent_journal.json"].startswith("not available: ")
-    journal, release = open_journal(state_dir), Target("shop", 2, "two", 2, 8)
-    reason = "https://user:pass-w0rd@repo/objects?token=sesame-seed: 404"
-    ended = Ended(release, "refused", reason, None)
-    journal.store(Step(Task(State.IDLE, release), store=True, ended=ended), 1.0)
-    journal.close()
-    (state_dir / "agent.json").write_text(json.dumps({"state": "idle", "reason": reason}))
-    pack_support(load_config(device, SECRETS), tmp_path / "support.tar.gz")
-    parts = unpack(tmp_path / "support.tar.gz")
-    past = json.loads(parts["state/agent_journal.json"])["history"]
-    assert [(one["sequence"], one["outcome"]) for one in past] == [(2, "refused")]
-    assert json.loads(parts["state/agent.json"])["state"] == "idle"
-    for text in parts.values():
-        assert "pass-w0rd" not in text
-        assert "sesame-seed" not in text
 
 
 @pytest.mark.parametrize(

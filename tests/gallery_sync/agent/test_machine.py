@@ -105,7 +105,7 @@ def test_p1_every_state_after_a_kill_is_done_again(state):
     assert found.task == replace(task_in(state), stores=3 if state is State.FAILSAFE else 4)
 
 
-@pytest.mark.parametrize("state", list(AT_REST), ids=lambda state: state.value)
+@pytest.mark.parametrize("state", [state for state in State if state in AT_REST], ids=lambda state: state.value)
 def test_p1_state_at_rest_after_a_kill_goes_on(state):
     assert step(state, None).task.state in {State.CHECK, State.GATE, State.FETCH}
 
@@ -129,7 +129,9 @@ def test_p6_third_boot_that_finds_a_trial_rolls_back():
     assert task.failed == "3 boots found the trial unconfirmed"
 
 
-@pytest.mark.parametrize("state", [*BEFORE_SWITCH, *SWITCHED], ids=lambda state: state.value)
+@pytest.mark.parametrize(
+    "state", [state for state in State if state in BEFORE_SWITCH | SWITCHED], ids=lambda state: state.value
+)
 def test_p5_try_that_does_not_get_on_ends_in_failsafe(state):
     task, starts = task_in(state, stores=1), 0
     while task.state is state:
@@ -167,7 +169,7 @@ def test_newer_release_is_taken_while_an_older_one_is_held():
     assert (found.task.state, found.task.release) == (State.GATE, NEWER)
 
 
-@pytest.mark.parametrize("state", list(BEFORE_SWITCH), ids=lambda state: state.value)
+@pytest.mark.parametrize("state", [state for state in State if state in BEFORE_SWITCH], ids=lambda state: state.value)
 def test_newer_release_replaces_one_that_is_prepared(state):
     found = step(state, "done", wanted=NEWER)
     assert (found.task.state, found.task.release) == (State.GATE, NEWER)
