@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.child_process import be_the_first_to_die, lift_memory_limit, limit_memory, take_stdout
+from edge.bundle.child_process import be_the_first_to_die, lift_memory_limit, limit_memory, take_stdout, threads
 from edge.config.schema import TensorRtConfig
 from edge.errors import FinesightError
 from edge.types import Engine
@@ -139,9 +139,9 @@ def _on_one_cpu(number: int) -> Iterator[None]:
 
 
 def _move(*cpus: int) -> None:
-    for thread in Path("/proc/self/task").iterdir():
+    for thread in threads() or [0]:
         with contextlib.suppress(OSError):  # it ended meanwhile
-            os.sched_setaffinity(int(thread.name), cpus)
+            os.sched_setaffinity(thread, cpus)
 
 
 def main(arguments: list[str]) -> None:
