@@ -9,6 +9,7 @@ from edge import __version__
 from edge.errors import FinesightError
 from edge.telemetry.known_secrets import hide, set_up_logging
 from gallery_sync.agent import verbs as agent_verbs
+from gallery_sync.command_line import add_json
 from gallery_sync.device import verbs as device_verbs
 from gallery_sync.enrolment import verbs as enrolment_verbs
 from gallery_sync.repository import gallery_verbs
@@ -27,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     for room in (ceremony_verbs, repository_verbs, gallery_verbs, enrolment_verbs, device_verbs, agent_verbs):
         room.add_verbs(verbs)
     for verb in verbs.choices.values():
-        verb.add_argument("--json", action="store_true", help="print JSON")
+        add_json(verb)
     return parser
 
 

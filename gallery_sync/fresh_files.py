@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,6 +38,36 @@ def copy_new(source: Path, target: Path) -> None:
     """
     with open(source, "rb", opener=_opener(0)) as readable, create_new(target) as file:
         shutil.copyfileobj(readable, file, _CHUNK_BYTES)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold the lock of `flock(2)` on a file, which the kernel releases however its holder ends.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the file cannot be opened.
+    """
+    clear_lock(path)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def clear_lock(path: Path) -> None:
+    """Remove what has the name of a lock file and is none: a link, a folder, a pipe; give this user access to a file.
+
+    Raises:
+        OSError: it belongs to another user.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            remove(path)
+        elif not os.access(path, os.R_OK | os.W_OK):
+            path.chmod(0o640)
 
 
 def read_regular(path: Path, most_bytes: int) -> bytes:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import random
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from edge.bundle.prove import ProofOptions, Prover, prover
 from edge.config.schema import EngineConfig
 from edge.config.yaml_file import load_typed
-from edge.durable import make_folder, set_aside
+from edge.durable import make_folder
 from edge.errors import SyncError
 from edge.inference.engine import BUILDING_BACKENDS, unusable
 from edge.redact import secrets_in
@@ -33,6 +31,7 @@ from gallery_sync.agent.report import Reporter, read_held
 from gallery_sync.agent.repository_steps import DeviceSteps, RenewedDeadline, Repository
 from gallery_sync.device.fetch import Options
 from gallery_sync.device.source import open_source
+from gallery_sync.fresh_files import one_at_a_time
 from gallery_sync.transport.byte_budget import ByteBudget
 from gallery_sync.transport.http_connection import Access
 from gallery_sync.transport.network_manager import MeteredNetwork
@@ -72,20 +71,15 @@ def one_agent(state_dir: Path) -> Iterator[None]:
         SyncError: another one runs, or the folder cannot be written.
     """
     path = state_dir / LOCK_NAME
-    try:
-        make_folder(state_dir)
-        set_aside(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-    except OSError as error:
-        raise SyncError(f"{path}: cannot be opened: {error.strerror}; give the folder to this user") from error
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            make_folder(state_dir)
+            stack.enter_context(one_at_a_time(path))
         except BlockingIOError as error:
             raise SyncError(f"{state_dir}: another agent is running here; stop it first") from error
+        except OSError as error:
+            raise SyncError(f"{path}: cannot be opened: {error.strerror}; give the folder to this user") from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 def open_agent(place: Place, policy: Policy, prove: Prover | None = None, world: World | None = None) -> Agent:

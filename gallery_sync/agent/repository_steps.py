@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from gallery_sync.agent.journal import Receipt
 from gallery_sync.agent.local_steps import LocalSteps
 from gallery_sync.agent.machine import Target
 from gallery_sync.agent.policy import Policy
+from gallery_sync.command_line import utc_now
 from gallery_sync.device.fetch import Options, cache_folder, clear_cache, fetch
 from gallery_sync.device.pull import erase, known
 from gallery_sync.device.root_of_trust import keep_root
@@ -148,8 +149,8 @@ class DeviceSteps(LocalSteps):
         repository = self._repository
         repository.deadline.renew(_CHECK_LIMIT_S)
         with self._disk_errors():
-            done = erase(repository.source, self._state_dir, repository.options, _utc_now, self._wanted)
-        now, changed = _utc_now().timestamp(), any(one.generations for one in done.receipts)
+            done = erase(repository.source, self._state_dir, repository.options, utc_now, self._wanted)
+        now, changed = utc_now().timestamp(), any(one.generations for one in done.receipts)
         if changed:
             self._fetched = None  # what was made of erased items is gone
         return Erased(tuple(Receipt(one.category, one.sequence, one.items, now) for one in done.receipts), changed)
@@ -271,7 +272,3 @@ def _target(wanted: Wanted) -> Target:
         release.gallery_sequence,
         head.security_floor,
     )
-
-
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)

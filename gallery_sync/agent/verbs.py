@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from gallery_sync.command_line import add_state_dir, print_values
+
 _CONFIG, _DEVICE = Path("/etc/finesight/agent.yaml"), Path("/etc/finesight/device.yaml")
 
 
@@ -23,12 +25,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         default="run",
         help="run the agent, show what it does, or allow releases that failed to be tried again (default: run)",
     )
-    agent.add_argument(
-        "--state-dir",
-        type=Path,
-        default=Path(os.environ.get("FINESIGHT_STATE_DIR", "/var/lib/finesight")),
-        help="state folder of the device (default: $FINESIGHT_STATE_DIR or /var/lib/finesight)",
-    )
+    add_state_dir(agent)
     agent.add_argument("--config", type=Path, help=f"what the device allows (default: {_CONFIG}, if it exists)")
     agent.add_argument(
         "--device-config",
@@ -106,7 +103,6 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _clear_quarantine(arguments: argparse.Namespace) -> int:
     from gallery_sync.agent.journal import open_journal
-    from gallery_sync.printing import print_values
 
     journal = open_journal(arguments.state_dir)
     try:

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from edge.bundle.change_lock import changing
 from edge.bundle.pairs import Pair, open_pair, open_slot, read_pointer_or_none
 from edge.durable import set_aside, write_durably
 from edge.errors import FinesightError, SyncError
+from gallery_sync.command_line import utc_now
 from gallery_sync.device.erase import Eraser
 from gallery_sync.device.erased import Erasure, categories_on
 from gallery_sync.device.fetch import Options, cache_folder, clear_cache, fetch
@@ -80,10 +81,6 @@ class _Record(BaseModel):
     security_floor: int
 
 
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
 def pull(
     transport: Transport,
     state_dir: Path,
@@ -93,7 +90,7 @@ def pull(
     retry: Retry | None = None,
     free_bytes: Callable[[Path], int] | None = None,
     options: Options = Options(),  # noqa: B008 - frozen
-    now: Callable[[], datetime] = _utc_now,
+    now: Callable[[], datetime] = utc_now,
 ) -> PullResult:
     """Fetch the newest release and stage it on this device.
 
@@ -123,7 +120,7 @@ def pull_source(
     open_it: Callable[[], Source],
     state_dir: Path,
     options: Options = Options(),  # noqa: B008 - frozen
-    now: Callable[[], datetime] = _utc_now,
+    now: Callable[[], datetime] = utc_now,
 ) -> PullResult:
     """Fetch the newest release of a repository that is opened when the state folder is ready, as `pull` does."""
     with _map_disk_errors(state_dir), one_pull(state_dir):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from edge.bundle.active_pointer import repair_active_pointer
@@ -15,7 +14,7 @@ from edge.bundle.change_lock import NAME as CHANGE_LOCK_NAME
 from edge.bundle.change_lock import changing
 from edge.bundle.pairs import read_pointer_or_none, whole_pair
 from edge.errors import SyncError
-from gallery_sync.fresh_files import make_private_folder, remove
+from gallery_sync.fresh_files import clear_lock, make_private_folder, one_at_a_time, remove
 
 log = logging.getLogger(__name__)
 
@@ -31,33 +30,12 @@ def one_pull(state_dir: Path) -> Iterator[None]:
         OSError: the folder cannot be written.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = _open_lock(state_dir / LOCK_NAME)
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(one_at_a_time(state_dir / LOCK_NAME))
         except BlockingIOError as error:
             raise SyncError(f"{state_dir}: another pull is running; wait until it ends") from error
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _open_lock(path: Path) -> int:
-    _clear_lock(path)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-
-
-def _clear_lock(path: Path) -> None:
-    """Remove what has the name of a lock file and is none: a link, a folder, a pipe; give this user access to a file.
-
-    Raises:
-        OSError: it belongs to another user.
-    """
-    with suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            remove(path)
-        elif not os.access(path, os.R_OK | os.W_OK):
-            path.chmod(0o640)
 
 
 def make_ready(state_dir: Path, cache: Path) -> list[str]:
@@ -68,7 +46,7 @@ def make_ready(state_dir: Path, cache: Path) -> list[str]:
         OSError: something belongs to another user, or the disk failed.
     """
     repairs = []
-    _clear_lock(state_dir / CHANGE_LOCK_NAME)
+    clear_lock(state_dir / CHANGE_LOCK_NAME)
     with changing(state_dir, "preparing a pull"):
         for name in ("slots", "gallery"):
             repairs += _make_folder_of_folders(state_dir / name)

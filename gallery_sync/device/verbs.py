@@ -11,7 +11,7 @@ from urllib.request import getproxies_environment
 from edge.errors import SyncError
 from edge.redact import secrets_in
 from edge.telemetry.known_secrets import remember
-from gallery_sync.printing import print_values
+from gallery_sync.command_line import add_ca_file, add_state_dir, print_values
 
 LARGEST_ROOT_BYTES = 512_000  # as python-tuf reads it
 
@@ -28,12 +28,7 @@ def _add_pull(pull: argparse.ArgumentParser) -> None:
         default=os.environ.get("FINESIGHT_REPOSITORY"),
         help="repository URL: http://, https:// or file:// (default: $FINESIGHT_REPOSITORY, or that of the enrolment)",
     )
-    pull.add_argument(
-        "--state-dir",
-        type=Path,
-        default=Path(os.environ.get("FINESIGHT_STATE_DIR", "/var/lib/finesight")),
-        help="state folder of the device (default: $FINESIGHT_STATE_DIR or /var/lib/finesight)",
-    )
+    add_state_dir(pull)
     pull.add_argument("--activate", action="store_true", help="also activate the release, after its golden probes pass")
     pull.add_argument(
         "--root",
@@ -49,9 +44,7 @@ def _add_pull(pull: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="follow redirects to this host, too, such as a CDN (may be repeated)",
     )
-    pull.add_argument(
-        "--ca-file", type=Path, help="trust only the certificate authorities in this PEM file (default: the system's)"
-    )
+    add_ca_file(pull)
     pull.add_argument(
         "--timeout-s",
         type=_positive,

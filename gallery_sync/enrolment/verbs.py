@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from edge.errors import SyncError
+from gallery_sync.command_line import add_ca_file, add_state_dir, print_values
 
 if TYPE_CHECKING:
     from gallery_sync.enrolment.batch import BrokerAddress
@@ -40,17 +40,10 @@ def _add_enrol(enrol: argparse.ArgumentParser) -> None:
     source.add_argument("--text", help="text of the QR code: finesight:enrol?...")
     source.add_argument("--claim", metavar="TOKEN", help="claim token; also give --url")
     enrol.add_argument("--url", help="repository URL: http://, https:// or file:// (needed with --claim)")
-    enrol.add_argument(
-        "--state-dir",
-        type=Path,
-        default=Path(os.environ.get("FINESIGHT_STATE_DIR", "/var/lib/finesight")),
-        help="state folder of the device (default: $FINESIGHT_STATE_DIR or /var/lib/finesight)",
-    )
+    add_state_dir(enrol)
     enrol.add_argument("--replace", action="store_true", help="accept another identity than the device has")
     enrol.add_argument("--adopt", action="store_true", help="take over a device that followed an unsigned repository")
-    enrol.add_argument(
-        "--ca-file", type=Path, help="trust only the certificate authorities in this PEM file (default: the system's)"
-    )
+    add_ca_file(enrol)
     enrol.set_defaults(act=_enrol)
 
 
@@ -73,7 +66,6 @@ def _add_new(new: argparse.ArgumentParser) -> None:
         help="accounts at the broker: device_id, username, password (default: made here, with files for mosquitto)",
     )
     new.add_argument("--topic-root", default="finesight", help="first level of the topics (default: finesight)")
-    _add_json(new)
     new.set_defaults(act=_new)
 
 
@@ -84,17 +76,11 @@ def _add_retire(retire: argparse.ArgumentParser) -> None:
     which.add_argument("--list", type=Path, metavar="CSV", help="devices.csv of the batch")
     which.add_argument("--token", action="append", help="claim token (may be repeated)")
     which.add_argument("--all", action="store_true", help="every claim of the repository")
-    _add_json(retire)
     retire.set_defaults(act=_retire)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 
 def _enrol(arguments: argparse.Namespace) -> int:
     from gallery_sync.enrolment.device_files import enrol
-    from gallery_sync.printing import print_values
 
     enrolment = _get(arguments)
     enrolled = enrol(arguments.state_dir, enrolment, replace=arguments.replace, adopt=arguments.adopt)
@@ -133,7 +119,6 @@ def _fetcher(arguments: argparse.Namespace, url: str) -> Fetcher:
 def _new(arguments: argparse.Namespace) -> int:
     from gallery_sync.enrolment.batch import LIST_NAME, Batch, make_batch, numbered, read_repository
     from gallery_sync.enrolment.broker_accounts import new_account, read_accounts
-    from gallery_sync.printing import print_values
 
     batch = Batch(
         url=arguments.url.rstrip("/"),
@@ -167,7 +152,6 @@ def _broker(url: str, topic_root: str) -> BrokerAddress:
 
 def _retire(arguments: argparse.Namespace) -> int:
     from gallery_sync.enrolment.batch import read_tokens, retire, retire_all
-    from gallery_sync.printing import print_values
 
     if arguments.all:
         count = retire_all(arguments.repository)

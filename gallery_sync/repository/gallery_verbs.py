@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import SyncError
-from gallery_sync.printing import print_values
+from gallery_sync.command_line import print_values, utc_now
+from gallery_sync.repository.verb_options import add_repo, key_ring, print_publication, published_in
 
 if TYPE_CHECKING:
     from gallery_sync.repository.gallery_edit import EditPlan, ItemContent
-    from gallery_sync.repository.keys import KeyRing
     from gallery_sync.repository.published import Published
 
 _ABOUT = (
@@ -29,7 +27,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     gallery = verbs.add_parser("gallery", help="list, add, rename, merge or delete single items", description=_ABOUT)
     actions = gallery.add_subparsers(dest="action", required=True)
     listed = actions.add_parser("list", help="list the items of the published gallery")
-    _add_repo(listed)
+    add_repo(listed, keys=False)
     listed.add_argument("--category", help="only items of this category")
     listed.set_defaults(act=_list)
 
@@ -90,25 +88,17 @@ def _add_upsert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     upsert.set_defaults(act=_change, plan=_plan_upsert)
 
 
-def _add_repo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("repo", type=Path, help="repository folder")
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
-
-
 def _add_item(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    _add_repo(parser)
+    add_repo(parser)
     parser.add_argument("category", metavar="CATEGORY", help="category of the item")
     parser.add_argument("item", metavar="ITEM", nargs="+" if several else None, help="id of the item")
     parser.add_argument("--dry-run", action="store_true", help="publish nothing, only say what would change")
-    parser.add_argument(
-        "--keys", type=Path, help="folder of its keys (default: $FINESIGHT_KEYS, or REPO.keys beside it)"
-    )
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.gallery_edit import list_items
 
-    rows = list_items(_published(arguments.repo), arguments.category)
+    rows = list_items(published_in(arguments.repo), arguments.category)
     if arguments.json:
         print(json.dumps(list(rows)))
         return 0
@@ -121,23 +111,13 @@ def _list(arguments: argparse.Namespace) -> int:
 def _change(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.publish import publish_gallery_change
 
-    plan: EditPlan = arguments.plan(arguments, _published(arguments.repo))
+    plan: EditPlan = arguments.plan(arguments, published_in(arguments.repo))
     for line in plan.says:
         print(f"edge-sync: {'would ' if arguments.dry_run else ''}{line}", file=sys.stderr)
     if arguments.dry_run:
         return print_values({"dry_run": True, "changes": list(plan.says)}, as_json=arguments.json)
-    now = datetime.now(timezone.utc)
-    done = publish_gallery_change(arguments.repo, _keys(arguments), now, plan.changes, urgent=plan.urgent)
-    values: dict[str, object] = {
-        "line": done.release.line,
-        "release": done.release.sequence,
-        "gallery": done.release.gallery_sequence,
-        "new": done.is_new,
-    }
-    if done.draft is not None:
-        values |= {"draft": str(done.draft), "waits_for": list(done.waits_for)}
-        print(f"edge-sync: devices see nothing of it until it is signed: edge-sync sign {done.draft}", file=sys.stderr)
-    return print_values(values, as_json=arguments.json)
+    done = publish_gallery_change(arguments.repo, key_ring(arguments), utc_now(), plan.changes, urgent=plan.urgent)
+    return print_publication(done, arguments)
 
 
 def _plan_upsert(arguments: argparse.Namespace, published: Published) -> EditPlan:
@@ -195,17 +175,3 @@ def _metadata(text: str | None) -> dict[str, Any] | None:
         return parse_metadata(text)
     except ValueError as error:
         raise SyncError(f"--metadata: {error}") from error
-
-
-def _published(repo: Path) -> Published:
-    from gallery_sync.repository.metadata import SignedMetadata
-    from gallery_sync.repository.published import read_published
-
-    return read_published(repo, SignedMetadata.open(repo))
-
-
-def _keys(arguments: argparse.Namespace) -> KeyRing:
-    from gallery_sync.repository.keys import KeyRing, keys_beside
-
-    named = arguments.keys or os.environ.get("FINESIGHT_KEYS")
-    return KeyRing.open(Path(named) if named else keys_beside(arguments.repo))

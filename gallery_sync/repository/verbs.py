@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gallery_sync.printing import print_values
-
-if TYPE_CHECKING:
-    from gallery_sync.repository.keys import KeyRing
-    from gallery_sync.repository.publish import Publication
-    from gallery_sync.repository.published import Published
-
-_KEYS_HELP = "folder of its keys (default: $FINESIGHT_KEYS, or REPO.keys beside it)"
+from gallery_sync.command_line import print_values, utc_now
+from gallery_sync.repository.verb_options import KEYS_HELP, add_repo, key_ring, print_publication, published_in
 
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,7 +22,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="verify signatures, expiry, galleries and the hash of every file",
         description="Verify signatures, expiry, gallery logs and the hash of every file. Exit code 1 on a problem.",
     )
-    check.add_argument("repo", type=Path, help="repository folder")
+    add_repo(check, keys=False)
     check.add_argument("--history", action="store_true", help="also check that earlier releases can be rolled back to")
     check.add_argument("--url", help="also fetch every file from this address, as devices do")
     check.set_defaults(act=_check)
@@ -40,13 +32,8 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="take over the unsigned releases of an older version, after edge-sync init",
         description="Sign the releases that an older version published in this folder. Run edge-sync init first.",
     )
-    _add_repo(adopt)
+    add_repo(adopt)
     adopt.set_defaults(act=_adopt)
-
-
-def _add_repo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("repo", type=Path, help="repository folder")
-    parser.add_argument("--keys", type=Path, help=_KEYS_HELP)
 
 
 def _add_publish(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,7 +42,7 @@ def _add_publish(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="publish a bundle, a gallery or both as a signed release",
         description="Publish a bundle, a gallery or both as a signed release. What you leave out stays as it is.",
     )
-    _add_repo(publish)
+    add_repo(publish)
     publish.add_argument("--bundle", type=Path, help="bundle folder")
     publish.add_argument("--gallery", type=Path, help="gallery folder")
     publish.add_argument(
@@ -90,14 +77,13 @@ def _add_release(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="make sure that no release can name the bundle of a release again",
         description="Take the bundle of a release out of the signed list; never that of the newest release.",
     )
-    for parser in (listed, shown, compared, withdrawn):
-        parser.add_argument("repo", type=Path, help="repository folder")
-        parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    for parser in (listed, shown, compared):
+        add_repo(parser, keys=False)
+    add_repo(withdrawn)
     shown.add_argument("number", type=int, help="release")
     compared.add_argument("first", type=int, help="release")
     compared.add_argument("second", type=int, help="another release")
     withdrawn.add_argument("number", type=int, help="release")
-    withdrawn.add_argument("--keys", type=Path, help=_KEYS_HELP)
     for parser, act in ((listed, _list), (shown, _show), (compared, _diff), (withdrawn, _withdraw)):
         parser.set_defaults(act=act)
 
@@ -111,7 +97,7 @@ def _add_rollback(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     rollback.add_argument("line", metavar="LINE", help="product line; it must be that of the repository")
     rollback.add_argument("--to", type=int, required=True, metavar="RELEASE", help="earlier release")
     rollback.add_argument("--repo", type=Path, default=Path(), help="repository folder (default: this folder)")
-    rollback.add_argument("--keys", type=Path, help=_KEYS_HELP)
+    rollback.add_argument("--keys", type=Path, help=KEYS_HELP)
     rollback.set_defaults(act=_rollback)
 
 
@@ -121,7 +107,7 @@ def _add_gc(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="delete what no device needs within the promised offline window",
         description="Delete earlier metadata, documents and objects that no device needs within the promised window.",
     )
-    _add_repo(gc)
+    add_repo(gc)
     gc.add_argument("--dry-run", action="store_true", help="delete nothing, only say how much it would be")
     gc.add_argument(
         "--keep-days", type=int, help="keep what was current in the last days (default: the promised offline window)"
@@ -140,48 +126,29 @@ def _publish(arguments: argparse.Namespace) -> int:
 
     done = publish(
         arguments.repo,
-        _keys(arguments),
-        _now(),
+        key_ring(arguments),
+        utc_now(),
         bundle_folder=arguments.bundle,
         gallery_folder=arguments.gallery,
         demands=Demands(arguments.security_floor, arguments.needs, arguments.allow_big_change),
         sequence=arguments.sequence,
         allow_erased=arguments.allow_erased,
     )
-    return _print_publication(done, arguments)
+    return print_publication(done, arguments)
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.releases import rollback
 
     arguments.repo = arguments.repo.resolve()
-    done = rollback(arguments.repo, _keys(arguments), _now(), arguments.line, arguments.to)
-    return _print_publication(done, arguments)
-
-
-def _print_publication(done: Publication, arguments: argparse.Namespace) -> int:
-    release = done.release
-    values: dict[str, object] = {
-        "line": release.line,
-        "release": release.sequence,
-        "bundle": release.bundle_id,
-        "gallery": release.gallery_sequence,
-        "new": done.is_new,
-    }
-    if done.draft is not None:
-        values |= {"draft": str(done.draft), "waits_for": list(done.waits_for)}
-        print(
-            f"edge-sync: devices see nothing of release {release.sequence} until it is signed: "
-            f"edge-sync sign {done.draft}",
-            file=sys.stderr,
-        )
-    return print_values(values, as_json=arguments.json)
+    done = rollback(arguments.repo, key_ring(arguments), utc_now(), arguments.line, arguments.to)
+    return print_publication(done, arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.releases import list_releases
 
-    rows = list_releases(_published(arguments))
+    rows = list_releases(published_in(arguments.repo))
     if arguments.json:
         print(json.dumps(rows))
         return 0
@@ -202,19 +169,19 @@ def _list(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.releases import show_release
 
-    return _print_tree(show_release(_published(arguments), arguments.number, _now()), arguments)
+    return _print_tree(show_release(published_in(arguments.repo), arguments.number, utc_now()), arguments)
 
 
 def _diff(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.releases import compare_releases
 
-    return _print_tree(compare_releases(_published(arguments), arguments.first, arguments.second), arguments)
+    return _print_tree(compare_releases(published_in(arguments.repo), arguments.first, arguments.second), arguments)
 
 
 def _withdraw(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.releases import withdraw
 
-    values = withdraw(arguments.repo, _keys(arguments), _now(), arguments.number)
+    values = withdraw(arguments.repo, key_ring(arguments), utc_now(), arguments.number)
     if values["draft"]:
         print(f"edge-sync: it is not withdrawn until it is signed: edge-sync sign {values['draft']}", file=sys.stderr)
     print(
@@ -229,7 +196,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.upkeep.check import check_repository
 
     reached = _reader(arguments.url) if arguments.url else None
-    report = check_repository(arguments.repo, _now(), history=arguments.history, reached=reached)
+    report = check_repository(arguments.repo, utc_now(), history=arguments.history, reached=reached)
     for problem in report.problems:
         print(problem, file=sys.stderr)
     for warning in report.warnings:
@@ -246,11 +213,11 @@ def _gc(arguments: argparse.Namespace) -> int:
 
     collected = collect_garbage(
         arguments.repo,
-        _now(),
+        utc_now(),
         dry_run=arguments.dry_run,
         keep_days=arguments.keep_days,
         keep_bundles=arguments.keep_bundles,
-        keys=_keys(arguments) if arguments.keep_bundles is not None else None,
+        keys=key_ring(arguments) if arguments.keep_bundles is not None else None,
     )
     values: dict[str, object] = {
         "would_free_bytes" if arguments.dry_run else "freed_bytes": collected.freed_bytes,
@@ -265,7 +232,7 @@ def _gc(arguments: argparse.Namespace) -> int:
 def _adopt(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.upkeep.adopt import LOUD_WORD, adopt
 
-    done = adopt(arguments.repo, _keys(arguments), _now())
+    done = adopt(arguments.repo, key_ring(arguments), utc_now())
     print(f"edge-sync: {LOUD_WORD}", file=sys.stderr)
     for number, problem in done.left.items():
         print(f"edge-sync: release {number} is not adopted: {problem}", file=sys.stderr)
@@ -290,25 +257,7 @@ def _print_tree(tree: dict[str, Any], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _published(arguments: argparse.Namespace) -> Published:
-    from gallery_sync.repository.metadata import SignedMetadata
-    from gallery_sync.repository.published import read_published
-
-    return read_published(arguments.repo, SignedMetadata.open(arguments.repo))
-
-
-def _keys(arguments: argparse.Namespace) -> KeyRing:
-    from gallery_sync.repository.keys import KeyRing, keys_beside
-
-    named = arguments.keys or os.environ.get("FINESIGHT_KEYS")
-    return KeyRing.open(Path(named) if named else keys_beside(arguments.repo))
-
-
 def _reader(url: str) -> Any:
     from gallery_sync.repository.upkeep.reached import reader
 
     return reader(url)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

@@ -14,14 +14,12 @@ still serves expires. Then `refresh` says so. See docs/explanation/threats.md.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
-import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,7 +29,7 @@ from edge.durable import make_folder, write_durably
 from edge.errors import SyncError, first_line, one_line
 from gallery_sync.formats.documents import Release
 from gallery_sync.formats.fields import parse
-from gallery_sync.fresh_files import make_private_folder, remove
+from gallery_sync.fresh_files import make_private_folder, one_at_a_time, remove
 from gallery_sync.transport.download import Fetcher, Retry, Transport
 from gallery_sync.transport.errors import StorageError
 from gallery_sync.trust.clock import BUILT_AT, Clock, system_time, write_time
@@ -274,17 +272,12 @@ class TrustedClient:
     def _alone(self) -> Iterator[None]:
         """Let one process at a time refresh."""
         make_folder(self._folder)
-        path = self._folder / "lock"
-        if path.is_symlink() or (path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK))):
-            remove(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(one_at_a_time(self._folder / "lock"))
+            except BlockingIOError as error:
+                raise SyncError(f"{self._folder}: another edge-sync reads the metadata; wait until it ends") from error
             yield
-        except BlockingIOError as error:
-            raise SyncError(f"{self._folder}: another edge-sync reads the metadata; wait until it ends") from error
-        finally:
-            os.close(descriptor)
 
     def _expired(self, what: str) -> ExpiredError:
         return ExpiredError(

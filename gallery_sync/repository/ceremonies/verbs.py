@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from edge.errors import SyncError
-from gallery_sync.printing import print_values
+from gallery_sync.command_line import print_values, utc_now
+from gallery_sync.repository.verb_options import KEYS_HELP, add_repo, key_ring, keys_folder
 
-_KEYS_HELP = "folder of its keys (default: $FINESIGHT_KEYS, or REPO.keys beside it)"
 _KEY_HELP = (
     "FILE.pub, FILE.pub,ADDRESS or ADDRESS; an address says where the private key is: file2:PATH, envvar:NAME, "
     "awskms:ID, gcpkms:NAME, azurekms:URL, hsm:URL, hv:NAME (Vault)"
@@ -27,7 +25,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _add_sign(verbs)
     _add_rotate(verbs)
     refresh = verbs.add_parser("refresh", help="sign again what gets old; run it every day from cron")
-    _add_repo(refresh)
+    add_repo(refresh)
     refresh.set_defaults(act=_refresh)
     _add_recover(verbs)
 
@@ -38,7 +36,7 @@ def _add_init(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="make a repository of signed releases",
         description="Make a repository of signed releases. The result is a draft until enough people signed it.",
     )
-    _add_repo(init)
+    add_repo(init)
     init.add_argument("--line", required=True, help="product line that the repository serves")
     init.add_argument(
         "--policy",
@@ -77,10 +75,8 @@ def _add_key(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     public.add_argument("file", type=Path, help="file to write, such as gallery.pub")
     public.set_defaults(act=_key_import)
     shown = actions.add_parser("list", help="list the published keys of a repository, and which are here")
-    _add_repo(shown)
+    add_repo(shown)
     shown.set_defaults(act=_key_list)
-    for verb in (new, public, shown):
-        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 
 def _add_sign(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -93,7 +89,7 @@ def _add_sign(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     sign.add_argument("--key", metavar="KEY", help="your private key: its file, or an address such as envvar:NAME")
     sign.add_argument("--root", type=Path, help="your copy of root.json: refuse a draft that starts from another one")
     sign.add_argument("--publish", type=Path, metavar="REPO", help="publish the complete draft in this repository")
-    sign.add_argument("--keys", type=Path, help=f"with --publish: {_KEYS_HELP}")
+    sign.add_argument("--keys", type=Path, help=f"with --publish: {KEYS_HELP}")
     sign.add_argument("--yes", action="store_true", help="sign without asking")
     sign.set_defaults(act=_sign)
 
@@ -104,7 +100,7 @@ def _add_rotate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="replace, add or revoke keys of roles, sign roles again, or change the policy",
         description="Replace, add or revoke keys of roles. The result is a draft until enough people signed it.",
     )
-    _add_repo(rotate)
+    add_repo(rotate)
     rotate.add_argument("--role", action="append", default=[], help="role whose keys change; repeat it with --new")
     rotate.add_argument("--new", action="store_true", help="make a key here that takes the place of the role's keys")
     rotate.add_argument("--add", action="append", default=[], metavar="KEY", help=f"a key to add; {_KEY_HELP}")
@@ -124,7 +120,7 @@ def _add_recover(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="make a lost repository again, so that devices accept it",
         description="Make a lost repository again, or one that was restored from an old copy.",
     )
-    _add_repo(recover)
+    add_repo(recover)
     recover.add_argument(
         "--from",
         dest="copies",
@@ -143,16 +139,11 @@ def _add_recover(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     recover.set_defaults(act=_recover)
 
 
-def _add_repo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("repo", type=Path, help="repository folder")
-    parser.add_argument("--keys", type=Path, help=_KEYS_HELP)
-
-
 def _init(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.ceremonies.init import DEVELOPMENT_WARNING, given_key, make_key_ring, make_repository
     from gallery_sync.repository.keys import KeyRing
 
-    folder = _keys_folder(arguments)
+    folder = keys_folder(arguments.keys, arguments.repo)
     if arguments.development:
         keys = KeyRing.development(folder)
         print(f"edge-sync: NOT FOR PRODUCTION: {DEVELOPMENT_WARNING}", file=sys.stderr)
@@ -164,7 +155,7 @@ def _init(arguments: argparse.Namespace) -> int:
     done = make_repository(
         arguments.repo,
         keys,
-        _now(),
+        utc_now(),
         line=arguments.line,
         policy=arguments.policy,
         offline_days=arguments.offline_days,
@@ -195,7 +186,7 @@ def _key_list(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.ceremonies.rotate import list_keys
     from gallery_sync.repository.keys import KeyRing, key_label
 
-    folder = _keys_folder(arguments)
+    folder = keys_folder(arguments.keys, arguments.repo)
     roles = list_keys(arguments.repo, KeyRing.open_or_empty(folder))
     if arguments.json:
         shown = {
@@ -229,8 +220,8 @@ def _sign(arguments: argparse.Namespace) -> int:
         values = {"signed_by": signed.signed_by, "signed": ", ".join(signed.roles)}
         values |= {f"{role} waits for": lacks for role, lacks in signed.missing.items()}
     if arguments.publish is not None:
-        keys = KeyRing.open(_keys_folder(arguments, arguments.publish))
-        done = publish_draft(arguments.draft, arguments.publish, keys, _now())
+        keys = KeyRing.open(keys_folder(arguments.keys, arguments.publish))
+        done = publish_draft(arguments.draft, arguments.publish, keys, utc_now())
         values["published"] = _versions(done)
     return print_values(values, as_json=arguments.json)
 
@@ -252,8 +243,8 @@ def _rotate(arguments: argparse.Namespace) -> int:
     ]
     done = rotate(
         arguments.repo,
-        KeyRing.open_or_empty(_keys_folder(arguments)),
-        _now(),
+        KeyRing.open_or_empty(keys_folder(arguments.keys, arguments.repo)),
+        utc_now(),
         changes,
         renew=arguments.renew,
         policy=arguments.policy,
@@ -264,20 +255,18 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 def _refresh(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.ceremonies.rotate import refresh
-    from gallery_sync.repository.keys import KeyRing
 
-    done = refresh(arguments.repo, KeyRing.open(_keys_folder(arguments)), _now())
+    done = refresh(arguments.repo, key_ring(arguments), utc_now())
     return _print_committed(done, arguments)
 
 
 def _recover(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.ceremonies.recover import recover
-    from gallery_sync.repository.keys import KeyRing
 
     done = recover(
         arguments.repo,
-        KeyRing.open(_keys_folder(arguments)),
-        _now(),
+        key_ring(arguments),
+        utc_now(),
         copies=arguments.copies,
         line=arguments.line,
         policy=arguments.policy,
@@ -313,13 +302,6 @@ def _threshold(text: str) -> tuple[str, int]:
     return role, int(number)
 
 
-def _keys_folder(arguments: argparse.Namespace, repo: Path | None = None) -> Path:
-    from gallery_sync.repository.keys import keys_beside
-
-    named = arguments.keys or os.environ.get("FINESIGHT_KEYS")
-    return Path(named) if named else keys_beside(repo or arguments.repo)
-
-
 def _root(path: Path | None) -> bytes | None:
     from gallery_sync.repository.metadata_state import LARGEST_BYTES, read_file
 
@@ -329,7 +311,3 @@ def _root(path: Path | None) -> bytes | None:
 def _agreed(question: str) -> bool:
     print(f"{question} Type yes: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip() == "yes"
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import pytest
 
 from edge.errors import SyncError
-from gallery_sync.enrolment.verbs import add_verbs
+from gallery_sync.cli import build_parser
 from tests.trust_samples import SignedFolder
 
 
@@ -17,12 +16,7 @@ def run(capsys):
     """Run a command and return what it prints."""
 
     def act(*arguments):
-        parser = argparse.ArgumentParser()
-        verbs = parser.add_subparsers(required=True)
-        add_verbs(verbs)
-        for verb in verbs.choices.values():
-            verb.add_argument("--json", action="store_true")
-        parsed = parser.parse_args([str(one) for one in arguments])
+        parsed = build_parser().parse_args([str(one) for one in arguments])
         assert parsed.act(parsed) == 0
         return capsys.readouterr()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 
@@ -12,10 +11,9 @@ import pytest
 from edge.errors import CaptureError, SyncError
 from edge.gallery.limits import parse_metadata
 from edge.imaging.image import encode_image
-from gallery_sync.cli import main
+from gallery_sync.cli import build_parser, main
 from gallery_sync.formats.fields import object_path
 from gallery_sync.gallery_log.records import Delete, Upsert
-from gallery_sync.repository import gallery_verbs
 from gallery_sync.repository.gallery_edit import (
     ItemContent,
     list_items,
@@ -230,11 +228,7 @@ def test_thumbnail_is_bounded(tmp_path):
 
 
 def run(repo, *words):
-    parser = argparse.ArgumentParser()
-    gallery_verbs.add_verbs(parser.add_subparsers(dest="verb", required=True))
-    arguments = parser.parse_args(["gallery", words[0], str(repo), *words[1:]])
-    if not hasattr(arguments, "json"):
-        arguments.json = False
+    arguments = build_parser().parse_args(["gallery", words[0], str(repo), *words[1:]])
     return arguments.act(arguments)
 
 

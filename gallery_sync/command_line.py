@@ -1,0 +1,51 @@
+"""What the verbs of all rooms share: options, the time, and how a result is printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+
+def add_state_dir(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the state folder of a device."""
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path(os.environ.get("FINESIGHT_STATE_DIR", "/var/lib/finesight")),
+        help="state folder of the device (default: $FINESIGHT_STATE_DIR or /var/lib/finesight)",
+    )
+
+
+def add_ca_file(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names certificate authorities."""
+    parser.add_argument(
+        "--ca-file", type=Path, help="trust only the certificate authorities in this PEM file (default: the system's)"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, *, default: object = False) -> None:
+    """Add `--json` to a verb, and to the verbs below it, which leave the value of the one above as it is."""
+    parser.add_argument("--json", action="store_true", default=default, help="print JSON")
+    for action in parser._actions:  # noqa: SLF001  argparse has no public list of the verbs of a parser
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for below in action.choices.values():
+                add_json(below, default=argparse.SUPPRESS)
+
+
+def print_values(values: Mapping[str, object], *, as_json: bool) -> int:
+    """Print named values: lines for people, or JSON for programs. Return the exit code 0."""
+    if as_json:
+        print(json.dumps(values))
+    else:
+        for key, value in values.items():
+            print(f"{key}: {value}")
+    return 0
+
+
+def utc_now() -> datetime:
+    """Return the time of the system's clock."""
+    return datetime.now(timezone.utc)
