@@ -39,6 +39,7 @@ from edge.errors import SyncError, first_line, first_validation_error, one_line
 from edge.strict_json import parse_json
 from gallery_sync.formats.fields import Document
 from gallery_sync.fresh_files import create_new
+from gallery_sync.repository.files import read_file, write_file
 
 KEYS_NAME, ROOT_NAME, ROOTS_NAME, DRAFTS_NAME, PUBLISHED_NAME = (
     "keys.json",
@@ -150,7 +151,7 @@ class KeyRing:
         """
         path = folder / KEYS_NAME
         try:
-            read = _KeysFile.model_validate(parse_json(_read(path, _LARGEST_KEYS_BYTES), _LARGEST_KEYS_BYTES))
+            read = _KeysFile.model_validate(parse_json(read_file(path, _LARGEST_KEYS_BYTES), _LARGEST_KEYS_BYTES))
         except ValidationError as error:
             raise SyncError(f"{path}: {first_validation_error(error)}; restore it from your copy") from error
         except ValueError as error:
@@ -170,7 +171,7 @@ class KeyRing:
         """
         roles = {role: {"threshold": one.threshold, "keys": _key_dicts(one.keys)} for role, one in self.roles.items()}
         document = {"schema": 1, "development": self.is_development, "roles": roles, "coming": _key_dicts(self.coming)}
-        _write(self.folder / KEYS_NAME, (json.dumps(document, indent=1) + "\n").encode())
+        write_file(self.folder / KEYS_NAME, (json.dumps(document, indent=1) + "\n").encode())
 
     def with_coming(self, keys: Iterable[HeldKey]) -> KeyRing:
         """Return a ring that can also sign with some keys; it is not written yet."""
@@ -204,7 +205,7 @@ class KeyRing:
             SyncError: it cannot be read.
         """
         path = self.folder / ROOT_NAME
-        return _read(path, 1 << 20) if path.exists() else None
+        return read_file(path, 1 << 20) if path.exists() else None
 
     def roots(self) -> dict[int, bytes]:
         """Return every root that was published from here, by its version.
@@ -216,14 +217,14 @@ class KeyRing:
         for path in (self.folder / ROOTS_NAME).glob("*.root.json"):
             version = path.name.removesuffix(".root.json")
             if version.isascii() and version.isdecimal() and len(version) < 11:
-                found[int(version)] = _read(path, 1 << 20)
+                found[int(version)] = read_file(path, 1 << 20)
         return found
 
     def published(self) -> dict[str, int]:
         """Return the version of each role that was published from here last; empty if none was, or if it is damaged."""
         path = self.folder / PUBLISHED_NAME
         try:
-            read = parse_json(_read(path, 64 << 10), 64 << 10) if path.exists() else {}
+            read = parse_json(read_file(path, 64 << 10), 64 << 10) if path.exists() else {}
         except ValueError:
             return {}
         return {role: one for role, one in read.items() if isinstance(one, int)} if isinstance(read, dict) else {}
@@ -239,11 +240,11 @@ class KeyRing:
         for version, path in roots.items():
             kept = self.folder / ROOTS_NAME / f"{version}.root.json"
             if not kept.exists():
-                _write(kept, _read(path, 1 << 20))
-        root = _read(roots[versions["root"]], 1 << 20)
+                write_file(kept, read_file(path, 1 << 20))
+        root = read_file(roots[versions["root"]], 1 << 20)
         if self.trusted_root() != root:
-            _write(self.folder / ROOT_NAME, root)
-        _write(self.folder / PUBLISHED_NAME, (json.dumps(versions) + "\n").encode())
+            write_file(self.folder / ROOT_NAME, root)
+        write_file(self.folder / PUBLISHED_NAME, (json.dumps(versions) + "\n").encode())
         ring = self.as_published(roles)
         if ring != self:
             ring.write()
@@ -297,7 +298,7 @@ def save_public(path: Path, public: Key) -> None:
     Raises:
         SyncError: the disk failed.
     """
-    _write(path, public_file(public))
+    write_file(path, public_file(public))
 
 
 def read_public(path: Path) -> Key:
@@ -306,7 +307,7 @@ def read_public(path: Path) -> Key:
     Raises:
         SyncError: it is missing, damaged or a private key.
     """
-    data = _read(path, _LARGEST_KEY_BYTES)
+    data = read_file(path, _LARGEST_KEY_BYTES)
     if b"PRIVATE KEY" in data:
         raise SyncError(f"{path}: is a private key; give the .pub file beside it, and never send this one to anybody")
     try:
@@ -421,7 +422,7 @@ def _read_private(path: Path) -> bytes:
         raise SyncError(f"{path}: cannot read the private key: {error.strerror}") from error
     if stat.S_IMODE(mode) & 0o007:
         raise SyncError(f"{path}: every user of this machine can read this private key; run chmod 600 on it")
-    return _read(path, _LARGEST_KEY_BYTES)
+    return read_file(path, _LARGEST_KEY_BYTES)
 
 
 def _map_library(uri: str, act: Callable[[], Any]) -> Any:
@@ -458,22 +459,3 @@ def _key_dicts(keys: Iterable[HeldKey]) -> list[dict[str, Any]]:
 
 def _public_dict(public: Key) -> dict[str, Any]:
     return {"keyid": public.keyid, **public.to_dict()}
-
-
-def _read(path: Path, most_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(most_bytes + 1)
-    except OSError as error:
-        raise SyncError(f"{path}: cannot read: {error.strerror}") from error
-    if len(data) > most_bytes:
-        raise SyncError(f"{path}: larger than the limit of {most_bytes} bytes")
-    return data
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        make_folder(path.parent)
-        write_durably(path, data)
-    except OSError as error:
-        raise SyncError(f"{path}: cannot write: {error.strerror}") from error

@@ -21,9 +21,10 @@ from typing import Any
 
 from tuf.api.metadata import Key, Metadata, Root, TargetFile, Targets
 
-from edge.durable import file_mismatch, make_folder, write_durably
+from edge.durable import file_mismatch
 from edge.errors import SyncError, one_line
 from gallery_sync.formats.fields import LARGEST_DOCUMENT_BYTES
+from gallery_sync.repository.files import read_file, write_file
 from gallery_sync.repository.keys import DRAFTS_NAME, HeldKey, KeyRing, RoleKeys
 from gallery_sync.repository.metadata_draft import Draft, leave_draft
 from gallery_sync.repository.metadata_roles import check_path, first_metadata, role_of, set_keys
@@ -34,13 +35,13 @@ from gallery_sync.repository.metadata_state import (
     MOST_OFFLINE_DAYS,
     REPOSITORY_NAME,
     TOP_ROLES,
+    WAY_OUT,
     About,
     State,
     about_bytes,
     file_name,
     load,
     read_about,
-    read_file,
     read_metadata,
     root_versions,
     target_file,
@@ -155,7 +156,7 @@ class SignedMetadata:
         versions = list(root_versions(repo / "metadata"))
         if versions not in ([], [1]) or (repo / "metadata/timestamp.json").exists():
             raise SyncError(f"{repo}: is a repository already; give another folder, or run edge-sync rotate or recover")
-        _write(repo / REPOSITORY_NAME, about_bytes(about))
+        write_file(repo / REPOSITORY_NAME, about_bytes(about))
         made = cls(repo, about, keys, None)
         made._above = dict(above or {})
         made._root, made._roles = first_metadata(keys)
@@ -257,7 +258,7 @@ class SignedMetadata:
             SyncError: it cannot be read.
         """
         path = self.repo / "metadata" / file_name("root", self.version("root"))
-        return read_file(path, LARGEST_BYTES["root"])
+        return read_file(path, LARGEST_BYTES["root"], WAY_OUT)
 
     def targets(self, role: str) -> dict[str, SignedTarget]:
         """Return what a role lists, with changes that wait for `commit`."""
@@ -282,7 +283,7 @@ class SignedMetadata:
             listed = self._current(role).signed.targets.get(path)
             if listed is not None:
                 where = self.repo / target_file(path, listed.hashes["sha256"])
-                data = read_file(where, LARGEST_DOCUMENT_BYTES)
+                data = read_file(where, LARGEST_DOCUMENT_BYTES, WAY_OUT)
                 try:
                     listed.verify_length_and_hashes(data)
                 except Exception as error:
@@ -480,9 +481,9 @@ class SignedMetadata:
         every, documents = signing.sign(changed)
         self._check_unchanged()
         if self._state is None or self.about != read_about(self.repo):
-            _write(self.repo / REPOSITORY_NAME, about_bytes(self.about))
+            write_file(self.repo / REPOSITORY_NAME, about_bytes(self.about))
         for path, data in writes(self._state, every, documents, self._puts):
-            _write(self.repo / path, data)
+            write_file(self.repo / path, data)
         self._settle(signing.keys)
         versions = {role: md.signed.version for role, md in every.items()}
         log.info("%s: published %s", self.repo, ", ".join(f"{role} {number}" for role, number in versions.items()))
@@ -492,7 +493,7 @@ class SignedMetadata:
         """Write the files of targets that are listed as they are, and are missing or damaged."""
         for path, data in target_writes(self._puts):
             if file_mismatch(self.repo / path, len(data), sha256(data).hexdigest()) is not None:
-                _write(self.repo / path, data)
+                write_file(self.repo / path, data)
         self._puts = {}
 
     def _versions(self) -> Versions:
@@ -603,11 +604,3 @@ def _new_about(line: str, policy: str, offline_days: int) -> About:
 
 def _signed_target(listed: TargetFile) -> SignedTarget:
     return SignedTarget(listed.hashes["sha256"], listed.length)
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        make_folder(path.parent)
-        write_durably(path, data)
-    except OSError as error:
-        raise SyncError(f"{path}: cannot write: {error.strerror or error}; run the command again") from error

@@ -31,6 +31,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from edge.errors import SyncError, first_line, one_line
 from edge.strict_json import parse_json
 from gallery_sync.formats.fields import Document, Name, parse
+from gallery_sync.repository.files import read_file
 
 REPOSITORY_NAME = "repository.json"
 TOP_ROLES, DELEGATED_ROLES = ("root", "targets", "snapshot", "timestamp"), ("models", "rollout", "gallery")
@@ -89,7 +90,7 @@ def read_about(repo: Path) -> About:
     path = repo / REPOSITORY_NAME
     if not path.exists():
         raise SyncError(f"{repo}: is not a repository of signed releases; run edge-sync init {repo} --line LINE first")
-    return parse(About, read_file(path, 64 << 10), str(path))
+    return parse(About, read_file(path, 64 << 10, WAY_OUT), str(path))
 
 
 def about_bytes(about: About) -> bytes:
@@ -114,11 +115,11 @@ def load(repo: Path, trusted_root: bytes | None) -> State | None:
         if verifies(root.signed, role, md):
             return
         if not any(verifies(one, role, md) for one in earlier):
-            raise SyncError(f"{where}: not signed by the keys of the role {role}; {_WAY_OUT}")
+            raise SyncError(f"{where}: not signed by the keys of the role {role}; {WAY_OUT}")
         stale.add(role)
 
     path = folder / "timestamp.json"
-    timestamp_bytes = read_file(path, LARGEST_BYTES["timestamp"])
+    timestamp_bytes = read_file(path, LARGEST_BYTES["timestamp"], WAY_OUT)
     timestamp = read_metadata(Timestamp, timestamp_bytes, path)
     check("timestamp", timestamp, path)
     snapshot, path = _listed(folder, "snapshot", Snapshot, timestamp.signed.snapshot_meta)
@@ -127,16 +128,16 @@ def load(repo: Path, trusted_root: bytes | None) -> State | None:
     for role in ("targets", *DELEGATED_ROLES):
         listed = snapshot.signed.meta.get(f"{role}.json")
         if listed is None:
-            raise SyncError(f"{path}: does not list the role {role}; {_WAY_OUT}")
+            raise SyncError(f"{path}: does not list the role {role}; {WAY_OUT}")
         targets[role], where = _listed(folder, role, Targets, listed)
         if role == "targets":
             check(role, targets[role], where)
         elif not verifies(targets["targets"].signed, role, targets[role]):
-            raise SyncError(f"{where}: not signed by the keys of the role {role}; {_WAY_OUT}")
+            raise SyncError(f"{where}: not signed by the keys of the role {role}; {WAY_OUT}")
     return State(root, timestamp, timestamp_bytes, snapshot, targets, frozenset(stale))
 
 
-_WAY_OUT = "restore the file from a copy of the repository, or run edge-sync recover"
+WAY_OUT = "restore the file from a copy of the repository, or run edge-sync recover"
 
 
 def verifies(by: Root | Targets, role: str, md: Metadata[Any]) -> bool:
@@ -158,9 +159,9 @@ def read_metadata(kind: type[_Parsed], data: bytes, where: Path | str) -> Metada
         md: Metadata[_Parsed] = Metadata.from_bytes(data)
     except (ValueError, RepositoryError) as error:
         told = one_line(first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error))
-        raise SyncError(f"{where}: damaged: {told}; {_WAY_OUT}") from error
+        raise SyncError(f"{where}: damaged: {told}; {WAY_OUT}") from error
     if not isinstance(md.signed, kind):
-        raise SyncError(f"{where}: found metadata of {md.signed.type}, expected {kind.type}; {_WAY_OUT}")
+        raise SyncError(f"{where}: found metadata of {md.signed.type}, expected {kind.type}; {WAY_OUT}")
     return md
 
 
@@ -176,24 +177,6 @@ def role_and_version(data: bytes, where: Path) -> tuple[str, int]:
     except (ValueError, KeyError, TypeError) as error:
         raise SyncError(f"{where}: is not metadata: {one_line(first_line(error))}") from error
     return "" if role == "targets" else role, version
-
-
-def read_file(path: Path, most_bytes: int) -> bytes:
-    """Read a small file.
-
-    Raises:
-        SyncError: it is missing, too large or cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(most_bytes + 1)
-    except FileNotFoundError as error:
-        raise SyncError(f"{path}: is missing; {_WAY_OUT}") from error
-    except OSError as error:
-        raise SyncError(f"{path}: cannot read: {error.strerror}") from error
-    if len(data) > most_bytes:
-        raise SyncError(f"{path}: larger than the limit of {most_bytes} bytes; {_WAY_OUT}")
-    return data
 
 
 def file_name(role: str, version: int) -> str:
@@ -224,21 +207,21 @@ def _roots(folder: Path, trusted_root: bytes | None) -> list[Metadata[Root]]:
                 "it was restored from an old copy? run edge-sync recover"
             )
         path = folder / file_name("root", first.signed.version)
-        if read_file(path, LARGEST_BYTES["root"]) != trusted_root:
-            raise SyncError(f"{path}: differs from root.json beside the keys; {_WAY_OUT}")
+        if read_file(path, LARGEST_BYTES["root"], WAY_OUT) != trusted_root:
+            raise SyncError(f"{path}: differs from root.json beside the keys; {WAY_OUT}")
     else:
         path = folder / file_name("root", next(iter(versions), 1))
-        first = read_metadata(Root, read_file(path, LARGEST_BYTES["root"]), path)
+        first = read_metadata(Root, read_file(path, LARGEST_BYTES["root"], WAY_OUT), path)
         if not verifies(first.signed, "root", first):
-            raise SyncError(f"{path}: not signed by its own keys; {_WAY_OUT}")
+            raise SyncError(f"{path}: not signed by its own keys; {WAY_OUT}")
     roots = [first]
     before = folder / file_name("root", first.signed.version - 1)
     if trusted_root is not None and before.exists():  # only to read what an interrupted rotation left
-        roots.insert(0, read_metadata(Root, read_file(before, LARGEST_BYTES["root"]), before))
+        roots.insert(0, read_metadata(Root, read_file(before, LARGEST_BYTES["root"], WAY_OUT), before))
     while (path := folder / file_name("root", roots[-1].signed.version + 1)).exists():
-        new = read_metadata(Root, read_file(path, LARGEST_BYTES["root"]), path)
+        new = read_metadata(Root, read_file(path, LARGEST_BYTES["root"], WAY_OUT), path)
         if not _follows(roots[-1].signed, new):
-            raise SyncError(f"{path}: not signed by the keys of the root before it and by its own; {_WAY_OUT}")
+            raise SyncError(f"{path}: not signed by the keys of the root before it and by its own; {WAY_OUT}")
         roots.append(new)
     return roots
 
@@ -253,11 +236,11 @@ def _follows(before: Root, new: Metadata[Root]) -> bool:
 def _listed(folder: Path, role: str, kind: type[_Parsed], listed: MetaFile) -> tuple[Metadata[_Parsed], Path]:
     """Read metadata whose version and hash other metadata lists."""
     path = folder / file_name(role, listed.version)
-    data = read_file(path, LARGEST_BYTES.get(role, LARGEST_TARGETS_BYTES))
+    data = read_file(path, LARGEST_BYTES.get(role, LARGEST_TARGETS_BYTES), WAY_OUT)
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != (listed.hashes or {}).get("sha256", sha256):
-        raise SyncError(f"{path}: found SHA-256 {sha256}, expected another one; {_WAY_OUT}")
+        raise SyncError(f"{path}: found SHA-256 {sha256}, expected another one; {WAY_OUT}")
     md = read_metadata(kind, data, path)
     if md.signed.version != listed.version:
-        raise SyncError(f"{path}: found version {md.signed.version}, expected {listed.version}; {_WAY_OUT}")
+        raise SyncError(f"{path}: found version {md.signed.version}, expected {listed.version}; {WAY_OUT}")
     return md, path

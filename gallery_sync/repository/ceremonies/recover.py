@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge.durable import file_mismatch, make_folder, write_durably
 from edge.errors import SyncError
+from gallery_sync.repository.files import read_file
 from gallery_sync.repository.folder import locked
 from gallery_sync.repository.keys import ROLES, KeyRing
 from gallery_sync.repository.metadata import Committed, SignedMetadata
@@ -28,7 +29,6 @@ from gallery_sync.repository.metadata_state import (
     file_name,
     load,
     read_about,
-    read_file,
     role_and_version,
     target_file,
 )

@@ -303,7 +303,8 @@ def _threshold(text: str) -> tuple[str, int]:
 
 
 def _root(path: Path | None) -> bytes | None:
-    from gallery_sync.repository.metadata_state import LARGEST_BYTES, read_file
+    from gallery_sync.repository.files import read_file
+    from gallery_sync.repository.metadata_state import LARGEST_BYTES
 
     return None if path is None else read_file(path, LARGEST_BYTES["root"])
 

@@ -281,7 +281,7 @@ class FailedError(Exception):
     pass
 
 
-def failing_at(monkeypatch, number: int, real=module._write) -> list[str]:
+def failing_at(monkeypatch, number: int, real=module.write_file) -> list[str]:
     written = []
 
     def write(path, data):
@@ -290,7 +290,7 @@ def failing_at(monkeypatch, number: int, real=module._write) -> list[str]:
         written.append(path.name)
         real(path, data)
 
-    monkeypatch.setattr(module, "_write", write)
+    monkeypatch.setattr(module, "write_file", write)
     return written
 
 

@@ -77,7 +77,7 @@ def test_repository_of_nobody_is_refused(tmp_path, capsys):
     [
         (["--key", "king=a.pub"], "expected ROLE=FILE.pub"),
         (["--key", "root"], "expected ROLE=FILE.pub"),
-        (["--key", "root=missing.pub"], "cannot read"),
+        (["--key", "root=missing.pub"], "is missing; check the path"),
         (["--threshold", "root=x"], "expected ROLE=N"),
         (["--threshold", "root=0"], "expected ROLE=N"),
     ],
@@ -132,3 +132,8 @@ def test_keys_are_listed_as_json(tmp_path, capsys):
     answer = json.loads(run(capsys, "key", "list", repo, "--json")[1])
     assert answer["timestamp"]["threshold"] == 1
     assert answer["timestamp"]["keys"][0]["here"] == "file2:timestamp.pem"
+
+
+def test_missing_draft_is_not_a_lost_repository(tmp_path, capsys):
+    assert main(["sign", str(tmp_path / "draft.json")]) == 1
+    assert capsys.readouterr().err == f"edge-sync: {tmp_path / 'draft.json'}: is missing; check the path\n"

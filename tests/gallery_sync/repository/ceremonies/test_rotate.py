@@ -70,7 +70,7 @@ class FailedError(Exception):
 
 def test_failure_at_every_write_of_a_rotation_is_invisible(tmp_path, monkeypatch):
     repo, keys = development(tmp_path)
-    device, real = client(tmp_path, repo), module._write
+    device, real = client(tmp_path, repo), module.write_file
     for number in range(20):
         written = []
 
@@ -80,7 +80,7 @@ def test_failure_at_every_write_of_a_rotation_is_invisible(tmp_path, monkeypatch
             written.append(path.name)
             real(path, data)
 
-        monkeypatch.setattr(module, "_write", write)
+        monkeypatch.setattr(module, "write_file", write)
         try:
             rotate(
                 repo, ring(keys), NOW, [KeyChange(role, is_new=True) for role in ("timestamp", "snapshot", "gallery")]
@@ -119,7 +119,7 @@ def test_lost_online_keys_are_replaced_by_the_people(tmp_path):
 
 def test_interrupted_rotation_of_lost_keys_is_repaired(tmp_path, monkeypatch):
     repo, keys = development(tmp_path)
-    device, real = client(tmp_path, repo), module._write
+    device, real = client(tmp_path, repo), module.write_file
     (keys.folder / "timestamp.pem").unlink()
     document = json.loads((keys.folder / "keys.json").read_bytes())
     document["roles"]["timestamp"]["keys"] = []
@@ -130,7 +130,7 @@ def test_interrupted_rotation_of_lost_keys_is_repaired(tmp_path, monkeypatch):
             raise FailedError
         real(path, data)
 
-    monkeypatch.setattr(module, "_write", only_the_root)
+    monkeypatch.setattr(module, "write_file", only_the_root)
     with pytest.raises(FailedError):
         rotate(repo, ring(keys), NOW, [KeyChange("timestamp", is_new=True)])
     with pytest.raises(RepositoryError):
