@@ -8,13 +8,17 @@ import sys
 from edge import __version__
 from edge.errors import FinesightError
 from edge.telemetry.known_secrets import hide, set_up_logging
+from gallery_sync.adapters import verbs as adapter_verbs
 from gallery_sync.agent import verbs as agent_verbs
+from gallery_sync.collector import verbs as collector_verbs
 from gallery_sync.command_line import add_json
 from gallery_sync.device import verbs as device_verbs
 from gallery_sync.enrolment import verbs as enrolment_verbs
 from gallery_sync.repository import gallery_verbs
 from gallery_sync.repository import verbs as repository_verbs
 from gallery_sync.repository.ceremonies import verbs as ceremony_verbs
+from gallery_sync.rollouts import fragment_verbs
+from gallery_sync.rollouts import verbs as rollout_verbs
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,7 +29,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--verbose", action="store_true", help="log every step")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for room in (ceremony_verbs, repository_verbs, gallery_verbs, enrolment_verbs, device_verbs, agent_verbs):
+    rooms = (
+        *(ceremony_verbs, repository_verbs, gallery_verbs, rollout_verbs, fragment_verbs, collector_verbs),
+        *(enrolment_verbs, device_verbs, agent_verbs, adapter_verbs),
+    )
+    for room in rooms:
         room.add_verbs(verbs)
     for verb in verbs.choices.values():
         add_json(verb)

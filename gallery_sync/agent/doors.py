@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge.errors import SyncError
 from edge.telemetry.vital_signs import VitalSigns
@@ -116,6 +116,26 @@ class Steps(Protocol):
 
     def tidy(self) -> None:
         """Remove downloads that no release needs any more."""
+        ...
+
+
+class Mailbox(Protocol):
+    """The fleet, as the agent sees it. Each method returns at once, but `wait`."""
+
+    def put(self, content: Mapping[str, Any]) -> None:
+        """Report a state: fields of gallery_sync.formats.reports.Reported; what is in front of it is replaced."""
+        ...
+
+    def wait(self, wait_s: float) -> None:
+        """Wait, or until something arrives: the doorbell, a turn or a command."""
+        ...
+
+    def rang(self) -> bool:
+        """Return whether the repository has something new since the last call."""
+        ...
+
+    def has_turn(self, sequence: int, plan: str | None) -> bool:
+        """Return whether this device may switch to a release of a plan now."""
         ...
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from gallery_sync.formats.fields import Document, Name
+from gallery_sync.formats.rollouts import DEVICE, GROUP, LINE, MOST_LABELS, LabelKey, LabelValue
 
 Policy = Literal["online", "offline"]
 Url = Annotated[str, Field(pattern=r"^(https?|file)://[!-~]{1,900}$")]
@@ -39,6 +40,7 @@ class Enrolment(Document):
     device_id: Name
     line: Name
     group: Name | None = None
+    labels: Annotated[dict[LabelKey, LabelValue], Field(default_factory=dict, max_length=MOST_LABELS)]  # such as site
     repository: Url
     policy: Policy = "online"
     root: Annotated[str, Field(max_length=512_000)]  # the signed root of trust, as text, byte by byte
@@ -55,3 +57,8 @@ class Enrolment(Document):
     def identity(self) -> tuple[str, str, str]:
         """What makes this device another one, if it changes."""
         return self.device_id, self.line, self.root_sha256
+
+    def all_labels(self) -> dict[str, str]:
+        """Return the labels that rollouts select by: its own, and device, group and line."""
+        group = {GROUP: self.group} if self.group else {}
+        return {**self.labels, **group, DEVICE: self.device_id, LINE: self.line}

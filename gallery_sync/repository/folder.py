@@ -10,7 +10,7 @@ Rules this module keeps:
 1. Any web server, bucket or mirror can host the folder. Devices read metadata, targets and objects alone.
 2. One process at a time changes a repository.
 3. An object is written under another name, verified, flushed and renamed. A whole object is never written again.
-4. The history is written before the metadata that makes a release visible. What is newer than the visible release was
+4. The history is written before the metadata that makes a release visible. What is newer than every signed release was
    left by an interrupted publishing, and nobody reads it.
 """
 
@@ -22,7 +22,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -157,13 +157,14 @@ def history_sequences(repo: Path) -> list[int]:
     return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdecimal() and len(stem) < len(str(2**53)))
 
 
-def read_history(repo: Path, newest: Release | None) -> dict[int, Release | None]:
-    """Return every release up to the newest by its sequence number, None where its file is damaged."""
+def read_history(repo: Path, signed: Iterable[Release]) -> dict[int, Release | None]:
+    """Return every release up to the newest signed one by its sequence number, None where its file is damaged."""
+    known = {one.sequence: one for one in signed}
     found: dict[int, Release | None] = {}
     for sequence in history_sequences(repo):
-        if newest is None or sequence < newest.sequence:
+        if not known or sequence < max(known):
             found[sequence] = _read_release(history_path(repo, sequence), sequence)
-    return found if newest is None else found | {newest.sequence: newest}
+    return found | known
 
 
 def _read_release(path: Path, sequence: int) -> Release | None:

@@ -14,6 +14,9 @@ from typing import Any
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Targets
 
 from edge.errors import SyncError, one_line
+from gallery_sync.formats.config import is_config
+from gallery_sync.formats.documents import release_target
+from gallery_sync.formats.rollouts import rollouts_target
 from gallery_sync.repository.keys import HeldKey, KeyRing
 from gallery_sync.repository.metadata_state import DELEGATED_ROLES, TOP_ROLES
 
@@ -72,12 +75,13 @@ def check_path(line: str, role: str, path: str) -> None:
     """
     folder = {"models": f"models/{line}/", "gallery": f"gallery/{line}/"}.get(role)
     if folder is None:
-        is_right = role == "rollout" and path == f"rollout/{line}.json"
+        known = path in (release_target(line), rollouts_target(line)) or is_config(line, path)
+        is_right = role == "rollout" and known
     else:
         name = path.removeprefix(folder)
         is_right = path.startswith(folder) and name != "" and "/" not in name and not name.startswith(".")
     if not is_right:
-        expected = folder or f"rollout/{line}.json"
+        expected = folder or release_target(line)
         raise SyncError(f"found the target {one_line(path)!r}, expected one of the role {role}, in {expected!r}")
 
 

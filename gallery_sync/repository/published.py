@@ -26,6 +26,7 @@ from gallery_sync.formats.documents import (
     release_target,
 )
 from gallery_sync.formats.fields import Document, parse
+from gallery_sync.formats.rollouts import Rollouts, rollouts_target
 from gallery_sync.repository.folder import read_history, read_old_head, remembered
 from gallery_sync.repository.metadata_state import target_file
 
@@ -50,6 +51,7 @@ class Published:
     log_hashes: Mapping[str, str]  # of each log by its path, also of a damaged one
     damaged: Mapping[str, Path | None]  # copies of documents that are not as they were signed, by their path
     history: Mapping[int, Release | None] = field(default_factory=dict)  # by sequence number; None: damaged
+    rollouts: Rollouts | None = None  # None: every device runs the release
 
     @property
     def head(self) -> BundleHead | None:
@@ -99,9 +101,9 @@ def read_published(repo: Path, metadata: SignedMetadata) -> Published:
             raise SyncError(f"{path}: nobody signed it")
         return data
 
-    def read(role: str, kind: type[_Kind]) -> dict[str, _Kind]:
+    def read(role: str, kind: type[_Kind], *paths: str) -> dict[str, _Kind]:
         found = {}
-        for path in metadata.targets(role):
+        for path in metadata.targets(role).keys() & paths if paths else metadata.targets(role):
             try:
                 found[path] = parse(kind, read_one(role, path), path)
             except SyncError as error:
@@ -110,10 +112,15 @@ def read_published(repo: Path, metadata: SignedMetadata) -> Published:
 
     heads = {path: head for path, head in read("models", BundleHead).items() if _is_head(path, head, line)}
     logs = read("gallery", GalleryLog)
-    release = read("rollout", Release).get(release_target(line))
+    release = read("rollout", Release, release_target(line)).get(release_target(line))
+    rollouts = read("rollout", Rollouts, rollouts_target(line)).get(rollouts_target(line))
     if release is None and release_target(line) in metadata.targets("rollout"):
         raise SyncError(
             f"{repo}: the document of the newest release is damaged; restore targets/ from a copy of the repository"
+        )
+    if rollouts is None and rollouts_target(line) in metadata.targets("rollout"):
+        raise SyncError(
+            f"{repo}: the document of the rollouts is damaged; restore targets/ from a copy of the repository"
         )
     models = metadata.targets("models")
     return Published(
@@ -126,7 +133,8 @@ def read_published(repo: Path, metadata: SignedMetadata) -> Published:
         logs={one.category: one for path, one in logs.items() if log_path(line, one.category) == path},
         log_hashes={path: target.sha256 for path, target in metadata.targets("gallery").items()},
         damaged=damaged,
-        history=read_history(repo, release),
+        history=read_history(repo, [*filter(None, [release]), *(rollouts.releases() if rollouts else [])]),
+        rollouts=rollouts,
     )
 
 
