@@ -22,7 +22,7 @@ class ConfigFragment(Document):
     line: Name
     name: Name
     revision: Sequence
-    selector: Selector = Selector()  # other devices refuse it
+    selector: Selector = Selector(terms=[])  # other devices refuse it
     values: Annotated[dict[str, Any], Field(max_length=100)]
     by: Person
     at: Time

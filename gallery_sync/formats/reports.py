@@ -23,6 +23,7 @@ PREFIX = "fleet/v1"
 LARGEST_REPORT_BYTES = 32 << 10
 LARGEST_REQUEST_BYTES = 16 << 10
 MOST_TRIES, MOST_CAMERAS, MOST_HELD, MOST_COUNTERS = 10, 64, 20, 64
+MOST_KNOWN_TRIES = 50  # that the fleet's server keeps of a device
 
 Text = Annotated[str, Field(max_length=400)]
 ShortText = Annotated[str, Field(max_length=120)]
@@ -159,6 +160,7 @@ class DeviceRow(Document):
     last_seen: UnixSeconds  # its last report
     available: bool | None = None  # what the broker says of its connection; None: not known
     reported: Reported
+    tries: Annotated[list[Try], Field(default_factory=list, max_length=MOST_KNOWN_TRIES)]  # of all reports, newest first
 
 
 def line_topic(line: str, prefix: str = PREFIX) -> str:

@@ -17,6 +17,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from edge.manifest_fields import Sha256
 from gallery_sync.formats.documents import Release
 from gallery_sync.formats.fields import Count, Document, Name, Sequence, Time
 
@@ -82,7 +83,7 @@ class Plan(Document):
     id: Name
     release: Release  # the candidate, newer than the base
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]  # so that other devices are the canary next time
-    selector: Selector = Selector()
+    selector: Selector = Selector(terms=[])
     exclude: Annotated[list[Selector], Field(default_factory=list, max_length=MOST_SELECTORS)]
     waves: Annotated[list[Wave], Field(min_length=1, max_length=MOST_WAVES)]
     open_waves: Count = 0  # 0: none yet
@@ -159,6 +160,7 @@ class Rollouts(Document):
     pins: Annotated[list[Pin], Field(default_factory=list, max_length=MOST_PINS)]  # the first that matches counts
     groups: Annotated[list[GroupRelease], Field(default_factory=list, max_length=MOST_GROUPS)]
     held: Annotated[list[Release], Field(default_factory=list, max_length=MOST_HELD)]  # published, for no device yet
+    audit: Sha256 | None = None  # of the line of the audit log that says who made this revision
 
     @field_validator("held")
     @classmethod

@@ -12,10 +12,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from edge.errors import SyncError
 from edge.manifest import Manifest
 from gallery_sync.formats.documents import MOST_DELIVERIES, Delivery
-from gallery_sync.formats.fields import ObjectRef, object_path
-from gallery_sync.repository.folder import object_problem, store_bytes
+from gallery_sync.formats.fields import ObjectRef, object_path, parse_bundle_manifest
+from gallery_sync.repository.folder import object_problem, read_object, store_bytes
+from gallery_sync.repository.published import Published
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,18 @@ _LARGEST_BYTES = 1 << 30  # of a file that is compressed or compared in memory
 _SMALLEST_BYTES = 1 << 10  # of a file that is worth an object of its own
 _WORTH_COMPRESSING = 0.95  # of the whole file
 _WORTH_COMPARING = 0.7  # of the whole or compressed file
+
+
+def earlier_manifests(published: Published, manifest: Manifest) -> list[Manifest]:
+    """Return the manifests of the last few bundles before one, the newest first."""
+    found: list[Manifest] = []
+    earlier = [head for head in published.heads.values() if head.sequence < manifest.sequence]
+    for head in sorted(earlier, key=lambda one: one.sequence, reverse=True)[:EARLIER_BUNDLES]:
+        try:
+            found.append(parse_bundle_manifest(read_object(published.repo, head.manifest), f"bundle {head.bundle_id}"))
+        except SyncError as error:
+            log.warning("%s; no difference to bundle %s is published", error, head.bundle_id)
+    return found
 
 
 def make_deliveries(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import SyncError, one_line
-from edge.gallery.limits import MAX_THUMBNAIL_BYTES, NEGATIVE, metadata_json, parse_metadata
+from edge.gallery.limits import ALSO, MAX_THUMBNAIL_BYTES, NEGATIVE, also_ids, metadata_json, parse_metadata
 from edge.gallery.store import quantise
 from edge.manifest import Manifest
 from edge.types import FloatArray
@@ -33,6 +33,7 @@ from gallery_sync.repository.pairs import space_for
 from gallery_sync.repository.published import Published
 
 _MOST_VECTOR_BYTES = 1 << 30  # of a file of vectors
+_MOST_ALSO = 256  # ids that an item had elsewhere
 _UNIT_TOLERANCE = 0.05  # as edge.gallery.writer
 
 
@@ -77,7 +78,7 @@ def list_items(published: Published, category: str | None = None) -> Iterator[di
         GalleryError: a store is damaged.
     """
     manifest = newest_manifest(published)
-    logs = published.logs.values() if category is None else [_log_of(published, category)]
+    logs = published.logs.values() if category is None else [log_of(published, category)]
     for log in sorted(logs, key=lambda one: one.category):
         embedder = manifest.embedder_for(log.category)
         space = space_for(embedder, log, LARGEST_SEQUENCE) if embedder else None
@@ -108,7 +109,7 @@ def plan_upsert(published: Published, category: str, item_id: str, space_id: str
     Raises:
         SyncError: the category has no gallery in this space, or the content breaks a limit.
     """
-    log = _log_of(published, category)
+    log = log_of(published, category)
     space = log.space(space_id)
     if space is None:
         known = ", ".join(one.space_id for one in log.spaces)
@@ -116,8 +117,8 @@ def plan_upsert(published: Published, category: str, item_id: str, space_id: str
             f"category {category[:80]!r} has no gallery in embedding space {space_id}, only in {known}; publish a "
             "whole gallery of the new space first"
         )
-    old = _find(published, log, space, [item_id]).get(item_id)
-    record = _new_record(item_id, content, old)
+    old = find_items(published, log, space, [item_id]).get(item_id)
+    record = new_record(item_id, content, old)
     dim = sum(head.dim for head in space.heads)
     check(record, dim)
     what = f"{record.label!r} with {len(record.scales)} vectors"
@@ -137,11 +138,11 @@ def plan_rename(published: Published, category: str, item_id: str, label: str) -
     Raises:
         SyncError: there is no such item, or the label breaks a limit.
     """
-    log = _log_of(published, category)
+    log = log_of(published, category)
     changes: dict[str, list[Record]] = {}
     names = set()
     for space in log.spaces:
-        old = _find(published, log, space, [item_id]).get(item_id)
+        old = find_items(published, log, space, [item_id]).get(item_id)
         if old is not None:
             names.add(old.label)
             changes[space.space_id] = [replace(old, label=label)]
@@ -161,17 +162,16 @@ def plan_merge(published: Published, category: str, source: str, target: str) ->
     """
     if source == target:
         raise SyncError(f"item {source[:80]!r} cannot be merged with itself; give two items")
-    log = _log_of(published, category)
+    log = log_of(published, category)
     changes: dict[str, list[Record]] = {}
     found: set[str] = set()
     counts = ""
     for space in log.spaces:
-        items = _find(published, log, space, [source, target])
+        items = find_items(published, log, space, [source, target])
         found |= items.keys()
         if source in items:
-            joined = (
-                _joined(items[source], items[target]) if target in items else replace(items[source], item_id=target)
-            )
+            moved = replace(items[source], item_id=target, metadata=with_also(items[source].metadata, [source]))
+            joined = _joined(items[source], items[target]) if target in items else moved
             changes[space.space_id] = [joined, Delete(source)]
             counts = f"{len(items[source].scales)} vectors of {items[source].label!r} go to {joined.label!r}"
     if missing := [item_id for item_id in (source, target) if item_id not in found]:
@@ -194,9 +194,9 @@ def plan_delete(published: Published, category: str, item_ids: Sequence[str], *,
     Raises:
         SyncError: an item is not there.
     """
-    log = _log_of(published, category)
+    log = log_of(published, category)
     ids = list(dict.fromkeys(item_ids))
-    held = {space.space_id: _find(published, log, space, ids) for space in log.spaces}
+    held = {space.space_id: find_items(published, log, space, ids) for space in log.spaces}
     missing = [item_id for item_id in ids if not any(item_id in items for items in held.values())]
     if missing and not urgent:
         raise _no_item(category, missing)
@@ -266,7 +266,12 @@ def read_small(path: Path) -> bytes:
     return data
 
 
-def _new_record(item_id: str, content: ItemContent, old: Upsert | None) -> Upsert:
+def new_record(item_id: str, content: ItemContent, old: Upsert | None) -> Upsert:
+    """Return the record of an item; what the content leaves out is kept from the old one.
+
+    Raises:
+        SyncError: a new item has no label, or the metadata breaks a limit.
+    """
     label = content.label if content.label is not None else old.label if old else None
     if label is None:
         raise SyncError(f"item {item_id[:80]!r} is new; give it a --label")
@@ -283,9 +288,21 @@ def _new_record(item_id: str, content: ItemContent, old: Upsert | None) -> Upser
     return Upsert(item_id, label, text, thumbnail, content.silhouettes, vectors, scales)
 
 
+def with_also(metadata: str, item_ids: Sequence[str]) -> str:
+    """Return the metadata of an item that others are merged into: a kiosk retires a taught item that is among them.
+
+    Args:
+        metadata: of the item, JSON.
+        item_ids: of the others; the newest are kept if there are very many.
+    """
+    fields = parse_metadata(metadata)
+    return metadata_json(fields | {ALSO: list(dict.fromkeys([*also_ids(fields), *item_ids]))[-_MOST_ALSO:]})
+
+
 def _joined(source: Upsert, target: Upsert) -> Upsert:
     return replace(
         target,
+        metadata=with_also(target.metadata, [source.item_id, *also_ids(parse_metadata(source.metadata))]),
         thumbnail=target.thumbnail or source.thumbnail,
         silhouettes=(target.silhouettes or b"") + (source.silhouettes or b"") or None,
         vectors_i8=np.concatenate([target.vectors_i8, source.vectors_i8]),
@@ -293,7 +310,12 @@ def _joined(source: Upsert, target: Upsert) -> Upsert:
     )
 
 
-def _log_of(published: Published, category: str) -> GalleryLog:
+def log_of(published: Published, category: str) -> GalleryLog:
+    """Return the log of a category.
+
+    Raises:
+        SyncError: there is no such category.
+    """
     log = published.logs.get(category)
     if log is None:
         known = ", ".join(repr(one)[:80] for one in sorted(published.logs)[:20]) or "none"
@@ -306,7 +328,7 @@ def _no_item(category: str, item_ids: Sequence[str]) -> SyncError:
     return SyncError(f"category {category[:80]!r} has no item {named}; see: edge-sync gallery list")
 
 
-def _find(published: Published, log: GalleryLog, space: SpaceLog, item_ids: Sequence[str]) -> dict[str, Upsert]:
+def find_items(published: Published, log: GalleryLog, space: SpaceLog, item_ids: Sequence[str]) -> dict[str, Upsert]:
     """Return some items of the newest state of a category in one space, those that it has."""
     wanted = set(item_ids)
     with _store(published, log, space) as store:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.errors import SyncError
 from gallery_sync.command_line import print_values, utc_now
-from gallery_sync.repository.verb_options import add_repo, key_ring, print_publication, published_in
+from gallery_sync.repository.verb_options import add_hold, add_repo, key_ring, print_publication, published_in
 
 if TYPE_CHECKING:
     from gallery_sync.repository.gallery_edit import EditPlan, ItemContent
@@ -32,6 +32,20 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     listed.set_defaults(act=_list)
 
     _add_upsert(actions)
+
+    add = actions.add_parser(
+        "add",
+        help="add all pictures of an index.csv, such as that of a review, in one release",
+        description=(
+            "Add items, or pictures to items that are there, from an index.csv with the columns path, category, item, "
+            "and optionally label, split and also. All of it is one release."
+        ),
+    )
+    add_repo(add)
+    add.add_argument("index", type=Path, metavar="INDEX", help="index.csv, or its folder")
+    add.add_argument("--dry-run", action="store_true", help="publish nothing, only say what would change")
+    add_hold(add)
+    add.set_defaults(act=_change, plan=_plan_add)
 
     rename = actions.add_parser("rename", help="give an item another label")
     _add_item(rename)
@@ -93,6 +107,7 @@ def _add_item(parser: argparse.ArgumentParser, *, several: bool = False) -> None
     parser.add_argument("category", metavar="CATEGORY", help="category of the item")
     parser.add_argument("item", metavar="ITEM", nargs="+" if several else None, help="id of the item")
     parser.add_argument("--dry-run", action="store_true", help="publish nothing, only say what would change")
+    add_hold(parser)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -116,7 +131,9 @@ def _change(arguments: argparse.Namespace) -> int:
         print(f"edge-sync: {'would ' if arguments.dry_run else ''}{line}", file=sys.stderr)
     if arguments.dry_run:
         return print_values({"dry_run": True, "changes": list(plan.says)}, as_json=arguments.json)
-    done = publish_gallery_change(arguments.repo, key_ring(arguments), utc_now(), plan.changes, urgent=plan.urgent)
+    done = publish_gallery_change(
+        arguments.repo, key_ring(arguments), utc_now(), plan.changes, urgent=plan.urgent, hold=arguments.hold
+    )
     return print_publication(done, arguments)
 
 
@@ -146,6 +163,12 @@ def _plan_upsert(arguments: argparse.Namespace, published: Published) -> EditPla
         vectors, arguments.label, _metadata(arguments.metadata), arguments.negative, thumbnail, silhouettes
     )
     return gallery_edit.plan_upsert(published, arguments.category, arguments.item, space_id, content)
+
+
+def _plan_add(arguments: argparse.Namespace, published: Published) -> EditPlan:
+    from gallery_sync.repository.gallery_index import plan_add
+
+    return plan_add(published, arguments.index)
 
 
 def _plan_rename(arguments: argparse.Namespace, published: Published) -> EditPlan:

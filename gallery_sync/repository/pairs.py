@@ -3,18 +3,18 @@
 Rules this module keeps:
 1. Every object is hashed; a size or a date proves nothing.
 2. An object that several pairs share is hashed once.
-3. A pair within the promised offline window is kept whole. One from before it may have lost states of its galleries.
+3. A pair within the promised offline window, or in use, is kept whole. Another may have lost states of its galleries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from itertools import zip_longest
 from pathlib import Path
 
-from edge.errors import SyncError
+from edge.errors import BundleError, SyncError
 from edge.manifest import EmbedderModel, Manifest
 from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, SpaceLog
 from gallery_sync.formats.fields import ObjectRef, parse_bundle_manifest
@@ -97,6 +97,48 @@ def space_for(embedder: EmbedderModel, log: GalleryLog, gallery_sequence: int) -
     return None
 
 
+def gallery_from(manifest: Manifest, logs: Mapping[str, GalleryLog]) -> int:
+    """Return the smallest gallery sequence at which each category is in a space that the bundle searches."""
+    least = 0
+    for category, one in logs.items():
+        embedder = manifest.embedder_for(category)
+        if embedder is None:
+            continue
+        firsts = {space.space_id: space.bases[0].sequence for space in one.spaces}
+        good = [first for space_id, first in firsts.items() if accepts(embedder, category, space_id)]
+        if good and min(firsts.values()) < min(good):
+            least = max(least, min(good))
+    return least
+
+
+def check_spaces(manifest: Manifest, logs: Mapping[str, GalleryLog], gallery_sequence: int) -> None:
+    """Check that the bundle searches each category that has a gallery at a sequence.
+
+    Raises:
+        BundleError: it does not.
+    """
+    for category, one in logs.items():
+        embedder = manifest.embedder_for(category)
+        spaces = [space.space_id for space in one.spaces if space.bases[0].sequence <= gallery_sequence]
+        if embedder and spaces and not any(accepts(embedder, category, space_id) for space_id in spaces):
+            raise BundleError(
+                f"category {category!r}: found its gallery in embedding space {spaces[-1]}, expected "
+                f"{embedder.space_id} of bundle {manifest.bundle_id}; embed the gallery with this bundle's embedder, "
+                "and publish both"
+            )
+
+
+def is_ahead(logs: Mapping[str, GalleryLog], gallery_sequence: int) -> bool:
+    """Return whether there are changes after a gallery sequence, beside urgent deletions, which it has anyway."""
+    for log in logs.values():
+        for space in log.spaces:
+            urgent = {segment.sequence for segment in space.segments if segment.urgent}
+            states = {one.sequence for one in space.bases} | {one.sequence for one in space.segments}
+            if any(state > gallery_sequence for state in states - urgent):
+                return True
+    return False
+
+
 def trimmed_categories(published: Published, release: Release, now: datetime) -> list[str]:
     """Return the categories whose state at an old release may be gone; none of a release in the offline window."""
     if any(one.sequence == release.sequence for one in window_releases(published, now)):
@@ -109,14 +151,15 @@ def trimmed_categories(published: Published, release: Release, now: datetime) ->
 
 
 def window_releases(published: Published, now: datetime) -> Iterator[Release]:
-    """Yield the releases that were the newest one at some time within the promised offline window."""
+    """Yield the releases in use, and those that were the newest one within the promised offline window."""
+    in_use = {release.sequence for release in published.in_use}
     start = now - timedelta(days=published.offline_days)
     numbers = sorted(published.history)
     for number, following in zip_longest(numbers, numbers[1:]):
         release = published.history[number]
         later = published.history.get(following) if following is not None else None
         replaced_at = time_of(later.created_at) if later is not None else None
-        if release is not None and (replaced_at is None or replaced_at >= start):
+        if release is not None and (number in in_use or replaced_at is None or replaced_at >= start):
             yield release
 
 

@@ -8,6 +8,9 @@ Rules this module keeps:
    release waits with it.
 5. A gallery folder with an item that was deleted urgently is refused, unless you say that it may come back.
 6. Publishing the same folders again changes nothing, but repairs their objects.
+7. A release that is held back is published for no device: a rollout brings it to them. What all devices run changes
+   only while no rollout is under way.
+8. A number of a release is above that of every release in use. All releases of a bundle name its newest head.
 """
 
 from __future__ import annotations
@@ -21,19 +24,29 @@ from datetime import datetime
 from pathlib import Path
 
 from edge.bundle.bundle import MANIFEST_NAME, Bundle, check_compatible, read_bundle
-from edge.errors import BundleError, SyncError
+from edge.errors import SyncError
 from edge.gallery.generation import read_gallery
 from edge.manifest import Manifest
 from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, bundle_target, release_target
 from gallery_sync.formats.fields import LARGEST_SEQUENCE, ObjectRef, canonical_json, parse_bundle_manifest
-from gallery_sync.repository.deliveries import EARLIER_BUNDLES, make_deliveries
+from gallery_sync.formats.rollouts import Rollouts
+from gallery_sync.repository.deliveries import earlier_manifests, make_deliveries
 from gallery_sync.repository.erased import refuse_erased
 from gallery_sync.repository.folder import locked, read_object, store_file, write_history
 from gallery_sync.repository.galleries import SpaceRecords, changed_logs, logs_from_gallery
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata
-from gallery_sync.repository.pairs import accepts
-from gallery_sync.repository.published import Published, log_path, read_published, restore_documents
+from gallery_sync.repository.pairs import check_spaces, gallery_from, is_ahead
+from gallery_sync.repository.published import (
+    Published,
+    each_release,
+    first_rollouts,
+    log_path,
+    put_rollouts,
+    read_published,
+    restore_documents,
+    with_held,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +79,11 @@ class Publication:
     is_new: bool  # False: it was published before, and its objects are whole
     draft: Path | None = None  # waits for `edge-sync sign`; until then devices see nothing of it
     waits_for: tuple[str, ...] = ()  # whose signatures
+    held: bool = False  # for no device yet
+    notes: tuple[str, ...] = ()  # what an operator should know
 
 
-def publish(
+def publish(  # noqa: PLR0913  each one is an option of the command
     repo: Path,
     keys: KeyRing,
     now: datetime,
@@ -78,6 +93,7 @@ def publish(
     demands: Demands = Demands(),
     sequence: int | None = None,
     allow_erased: bool = False,
+    hold: bool = False,
 ) -> Publication:
     """Publish a bundle, a gallery or both as a new release.
 
@@ -90,12 +106,13 @@ def publish(
         demands: what the bundle demands of devices.
         sequence: sequence number of the release; None: one more than the last.
         allow_erased: items that were deleted urgently may come back with the gallery.
+        hold: for no device yet; a rollout brings it to them.
 
     Raises:
         BundleError: the bundle is damaged, or its embedding space does not match the gallery.
         GalleryError: the gallery is damaged.
-        SyncError: the gallery has an item that was deleted urgently, a sequence decreases, a key is wrong, or the disk
-            failed.
+        SyncError: the gallery has an item that was deleted urgently, a sequence decreases, a rollout is under way, a
+            key is wrong, or the disk failed.
     """
     if bundle_folder is None and gallery_folder is None:
         raise SyncError("what to publish? give --bundle, --gallery or both")
@@ -104,6 +121,7 @@ def publish(
     with locked(repo):
         metadata = SignedMetadata.open(repo, keys, now)
         published = read_published(repo, metadata)
+        _check_may_publish(published, hold=hold, keeps_bundle=bundle is None)
         manifest, manifest_ref = _manifest(published, bundle)
         if bundle:
             _check_bundle_is_newer(published, manifest, manifest_ref)
@@ -115,14 +133,22 @@ def publish(
         logs = logs_from_gallery(published, gallery, manifest, next_gallery, now) if gallery else {}
         gallery_sequence = _gallery_sequence(published, logs, next_gallery, whole=gallery is not None)
         merged = {**published.logs, **logs}
-        _check_spaces(manifest, merged, gallery_sequence)
+        check_spaces(manifest, merged, gallery_sequence)
         head = _bundle_head(published, manifest, manifest_ref, demands, merged, gallery_sequence)
+        if hold:
+            _check_abortable(published, head)
         pair = Pair(head, logs, gallery_sequence, gallery.created_at if gallery else None)
-        return commit_pair(metadata, published, pair, now, sequence)
+        return commit_pair(metadata, published, pair, now, sequence, hold=hold)
 
 
 def publish_gallery_change(
-    repo: Path, keys: KeyRing, now: datetime, changes: Mapping[str, SpaceRecords], *, urgent: bool = False
+    repo: Path,
+    keys: KeyRing,
+    now: datetime,
+    changes: Mapping[str, SpaceRecords],
+    *,
+    urgent: bool = False,
+    hold: bool = False,
 ) -> Publication:
     """Publish changes of some items as a new release of the newest bundle.
 
@@ -132,9 +158,11 @@ def publish_gallery_change(
         now: the time, in UTC.
         changes: by category and embedding space.
         urgent: devices apply the deletions at once, to every gallery that they hold.
+        hold: for no device yet; a rollout brings it to them.
 
     Raises:
-        SyncError: nothing was published, the newest release went back to an earlier gallery, or the disk failed.
+        SyncError: nothing was published, the newest release went back to an earlier gallery, a rollout is under way, or
+            the disk failed.
         GalleryError: a change does not fit the gallery.
     """
     with locked(repo):
@@ -143,17 +171,68 @@ def publish_gallery_change(
         release, head = published.release, published.head
         if release is None or head is None:
             raise SyncError(f"{repo}: has no release whose gallery can change; publish a bundle and a gallery first")
-        newest = max((one.sequence for one in published.logs.values()), default=0)
-        went_back = release.gallery_sequence < newest
-        if went_back and not urgent:
-            raise SyncError(
-                f"{repo}: release {release.sequence} went back to gallery {release.gallery_sequence}, and the newest "
-                f"is {newest}; publish a whole gallery folder, or go forward first: edge-sync rollback"
-            )
+        if urgent and hold:
+            raise SyncError("an urgent deletion waits for nothing; give --urgent or --hold, not both")
+        held = published.rollouts.held if published.rollouts else []
+        reached = max(one.gallery_sequence for one in (release, *(held if hold else ())))
+        goes_on = not is_ahead(published.logs, reached)
+        if not urgent:
+            _check_may_publish(published, hold=hold, keeps_bundle=True)
+            if not goes_on:
+                raise SyncError(_behind(published, reached))
         sequence = published.gallery_sequence + 1
         logs = changed_logs(published, changes, sequence, now, urgent=urgent)
-        gallery_sequence = release.gallery_sequence if went_back or not logs else sequence
-        return commit_pair(metadata, published, Pair(head, logs, gallery_sequence), now)
+        stays = not logs or not goes_on or (urgent and published.newest_sequence > release.sequence)
+        pair = Pair(head, logs, release.gallery_sequence if stays else sequence)
+        return commit_pair(metadata, published, pair, now, hold=hold)
+
+
+def _behind(published: Published, reached: int) -> str:
+    """Return why no gallery change goes on from a gallery sequence: the log is linear, and has others after it."""
+    newest = max(one.sequence for one in published.logs.values())
+    release, repo = published.release, shlex.quote(str(published.repo))
+    held = [one for one in published.in_use if one is not release and one.gallery_sequence > reached]
+    if release is not None and held:
+        return (
+            f"{published.repo}: release {held[0].sequence} has gallery {held[0].gallery_sequence}, which is newer than "
+            f"that of release {release.sequence}, and galleries change one after the other; change it on top with "
+            f"--hold, or roll that release out first: edge-sync rollout create {repo} --release {held[0].sequence}"
+        )
+    number = release.sequence if release else 0
+    return (
+        f"{published.repo}: release {number} went back to gallery {reached}, and the newest is {newest}; publish a "
+        "whole gallery folder, or go forward first: edge-sync rollback"
+    )
+
+
+def _check_may_publish(published: Published, *, hold: bool, keeps_bundle: bool) -> None:
+    """Check that what all devices run may change, or that there is something beside which a release can be held."""
+    if hold:
+        if published.release is None:
+            raise SyncError(f"{published.repo}: has no release yet; publish the first one without --hold")
+        return
+    published.refuse_during_rollout()
+    base = published.release
+    for group in published.rollouts.groups if published.rollouts and keeps_bundle else ():
+        if base is not None and group.release.sequence > base.sequence and group.release.bundle_id != base.bundle_id:
+            repo = shlex.quote(str(published.repo))
+            raise SyncError(
+                f"{published.repo}: a newer release of bundle {base.bundle_id} would take bundle "
+                f"{group.release.bundle_id} from the devices of {group.selector}; roll their release out to all first: "
+                f"edge-sync rollout create {repo} --release {group.release.sequence}, or take it back: edge-sync "
+                f"rollback {published.line} --to {base.sequence} --repo {repo}"
+            )
+
+
+def _check_abortable(published: Published, head: BundleHead) -> None:
+    """Check that devices which confirm a bundle can go back to that of the newest release."""
+    base = published.head
+    if base is not None and head.security_floor > base.sequence:
+        raise SyncError(
+            f"bundle {head.bundle_id}: devices that confirm it with the security floor {head.security_floor} could not "
+            f"go back to bundle {base.bundle_id}, which has sequence {base.sequence}; publish it with --hold without "
+            "--security-floor, and raise the floor when its rollout is complete"
+        )
 
 
 def _manifest(published: Published, bundle: Bundle | None) -> tuple[Manifest, ObjectRef]:
@@ -168,21 +247,23 @@ def _manifest(published: Published, bundle: Bundle | None) -> tuple[Manifest, Ob
 
 
 def _check_bundle_is_newer(published: Published, manifest: Manifest, ref: ObjectRef) -> None:
-    """Check that a bundle is the one of the newest release, or newer than every bundle that was published."""
+    """Check that a bundle is that of a release in use, or newer than every bundle that was published."""
     if published.head and published.head.manifest == ref:
         return
     repo = shlex.quote(str(published.repo))
     known = published.all_heads()
     same = next((head for head in known.values() if head.manifest == ref), None)
+    if same is not None and any(one.bundle_id == same.bundle_id for one in published.in_use):
+        return
     if same is not None and same.bundle_id not in published.heads:
         raise SyncError(f"bundle {same.bundle_id} was withdrawn; pack a newer one, with a larger --sequence")
     if same is not None:
-        last = max(
-            (number for number, one in published.history.items() if one and one.bundle_id == same.bundle_id), default=0
-        )
+        of_bundle = [number for number, one in published.history.items() if one and one.bundle_id == same.bundle_id]
+        if not of_bundle:
+            return  # it was held back, and dropped
         raise SyncError(
-            f"bundle {same.bundle_id} was published in release {last}; to return to it: "
-            f"edge-sync rollback {published.line} --to {last} --repo {repo}"
+            f"bundle {same.bundle_id} was published in release {max(of_bundle)}; to return to it: "
+            f"edge-sync rollback {published.line} --to {max(of_bundle)} --repo {repo}"
         )
     newest = max(known.values(), key=lambda head: head.sequence, default=None)
     if newest and manifest.sequence <= newest.sequence:
@@ -242,49 +323,16 @@ def _bundle_head(
     )
 
 
-def earlier_manifests(published: Published, manifest: Manifest) -> list[Manifest]:
-    """Return the manifests of the last few bundles before one, the newest first."""
-    found: list[Manifest] = []
-    earlier = [head for head in published.heads.values() if head.sequence < manifest.sequence]
-    for head in sorted(earlier, key=lambda one: one.sequence, reverse=True)[:EARLIER_BUNDLES]:
-        try:
-            found.append(parse_bundle_manifest(read_object(published.repo, head.manifest), f"bundle {head.bundle_id}"))
-        except SyncError as error:
-            log.warning("%s; no difference to bundle %s is published", error, head.bundle_id)
-    return found
-
-
-def gallery_from(manifest: Manifest, logs: Mapping[str, GalleryLog]) -> int:
-    """Return the smallest gallery sequence at which each category is in a space that the bundle searches."""
-    least = 0
-    for category, one in logs.items():
-        embedder = manifest.embedder_for(category)
-        if embedder is None:
-            continue
-        firsts = {space.space_id: space.bases[0].sequence for space in one.spaces}
-        good = [first for space_id, first in firsts.items() if accepts(embedder, category, space_id)]
-        if good and min(firsts.values()) < min(good):
-            least = max(least, min(good))
-    return least
-
-
-def _check_spaces(manifest: Manifest, logs: Mapping[str, GalleryLog], gallery_sequence: int) -> None:
-    """Check that the bundle searches each category that has a gallery at a sequence."""
-    for category, one in logs.items():
-        embedder = manifest.embedder_for(category)
-        spaces = [space.space_id for space in one.spaces if space.bases[0].sequence <= gallery_sequence]
-        if embedder and spaces and not any(accepts(embedder, category, space_id) for space_id in spaces):
-            raise BundleError(
-                f"category {category!r}: found its gallery in embedding space {spaces[-1]}, expected "
-                f"{embedder.space_id} of bundle {manifest.bundle_id}; embed the gallery with this bundle's embedder, "
-                "and publish both"
-            )
-
-
 def commit_pair(
-    metadata: SignedMetadata, published: Published, pair: Pair, now: datetime, sequence: int | None = None
+    metadata: SignedMetadata,
+    published: Published,
+    pair: Pair,
+    now: datetime,
+    sequence: int | None = None,
+    *,
+    hold: bool = False,
 ) -> Publication:
-    """Sign the documents of a pair that are new, and show it as the newest release.
+    """Sign the documents of a pair that are new, and show it as the newest release, or hold it back.
 
     Args:
         metadata: of the repository, open for changes.
@@ -292,32 +340,88 @@ def commit_pair(
         pair: its objects are stored.
         now: the time, in UTC.
         sequence: sequence number of the new release; None: one more than the last.
+        hold: for no device yet.
 
     Raises:
         SyncError: the sequence number is too small, a key is wrong, or the disk failed.
     """
-    repo, before, head = published.repo, published.release, pair.head
+    repo, head = published.repo, pair.head
     restore_documents(published)
     known = published.heads.get(head.bundle_id) == head
     head_json = canonical_json(head)
     head_sha256 = published.head_hashes[head.bundle_id] if known else hashlib.sha256(head_json).hexdigest()
-    is_new = (
-        before is None
-        or pair.rollback_to is not None
-        or (before.bundle_head, before.gallery_sequence) != (head_sha256, pair.gallery_sequence)
-    )
-    release = before if before is not None and not is_new else _release(published, pair, head_sha256, now, sequence)
+    same = _same_pair(published, pair, head_sha256, hold=hold)
+    release = same or _release(published, pair, head_sha256, now, sequence)
     for category, one in pair.logs.items():
         metadata.put("gallery", log_path(published.line, category), canonical_json(one))
     if not known:
         metadata.put("models", bundle_target(published.line, head.bundle_id), head_json)
-    if is_new:
-        metadata.put("rollout", release_target(published.line), canonical_json(release))
     write_history(repo, release, head)
+    notes = _put_releases(metadata, published, release, head, head_sha256, hold=hold)
     committed = metadata.commit(now)
     if committed.is_published and committed.versions:
-        log.info("%s: published release %s of line %s", repo, release.sequence, release.line)
-    return Publication(release, is_new, committed.draft, tuple(committed.missing.values()))
+        word = "held back" if hold else "published"
+        log.info("%s: %s release %s of line %s", repo, word, release.sequence, release.line)
+    is_held = hold and release != published.release
+    return Publication(release, same is None, committed.draft, tuple(committed.missing.values()), is_held, notes)
+
+
+def _same_pair(published: Published, pair: Pair, head_sha256: str, *, hold: bool) -> Release | None:
+    """Return the release that is this pair already; None: it is new."""
+    base = published.release
+    if base is None or pair.rollback_to is not None:
+        return None
+    held = published.rollouts.held if hold and published.rollouts else []
+    usable = [base, *(one for one in held if one.sequence > base.sequence)]
+    wanted = (head_sha256, pair.gallery_sequence)
+    return next((one for one in usable if (one.bundle_head, one.gallery_sequence) == wanted), None)
+
+
+def _put_releases(
+    metadata: SignedMetadata,
+    published: Published,
+    release: Release,
+    head: BundleHead,
+    head_sha256: str,
+    *,
+    hold: bool,
+) -> tuple[str, ...]:
+    """Put the release, and every other one of the bundle whose head changed; return what an operator should know."""
+
+    def follow(one: Release) -> Release:
+        if one.bundle_id != head.bundle_id or one.bundle_head == head_sha256:
+            return one
+        changed = one.model_copy(update={"bundle_head": head_sha256})
+        write_history(published.repo, changed, head)
+        return changed
+
+    before, notes = published.release, list[str]()
+    base = follow(before) if before else None
+    rollouts = each_release(published.rollouts, follow) if published.rollouts else None
+    if hold and release not in published.in_use:
+        rollouts = with_held(rollouts or first_rollouts(published.line), release)
+    elif not hold and (base is None or release.sequence > base.sequence):
+        base = release
+        rollouts, notes = _without_older(rollouts, base) if rollouts else (None, [])
+    if base is not None and base != before:
+        metadata.put("rollout", release_target(published.line), canonical_json(base))
+    if rollouts is not None and rollouts != published.rollouts:
+        put_rollouts(metadata, published, rollouts)
+    return tuple(notes)
+
+
+def _without_older(rollouts: Rollouts, base: Release) -> tuple[Rollouts, list[str]]:
+    """Return the rollouts without what a newer base replaces, and what an operator should know."""
+    pair = (base.bundle_id, base.gallery_sequence)
+    held = [one for one in rollouts.held if (one.bundle_id, one.gallery_sequence) != pair]
+    groups = [one for one in rollouts.groups if one.release.sequence > base.sequence]
+    notes = [
+        f"the devices of {one.selector} take it, too: it is newer than release {one.release.sequence}, which a rollout "
+        "brought them"
+        for one in rollouts.groups
+        if one not in groups
+    ]
+    return rollouts.model_copy(update={"held": held, "groups": groups}), notes
 
 
 def _release(published: Published, pair: Pair, head_sha256: str, now: datetime, sequence: int | None) -> Release:
@@ -343,7 +447,7 @@ def next_sequence(published: Published, sequence: int | None) -> int:
     Raises:
         SyncError: the wanted one is not above the last.
     """
-    last = published.release.sequence if published.release else 0
+    last = published.newest_sequence
     number = last + 1 if sequence is None else sequence
     if number <= last:
         raise SyncError(f"{published.repo}: release {last} is published; give a --sequence above it, not {number}")

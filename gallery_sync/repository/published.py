@@ -4,16 +4,18 @@ Rules this module keeps:
 1. A document counts only if the metadata names it, with the hash that the metadata has.
 2. A damaged document is named in a warning. Releases and bundle heads are in the history, too: they are read from
    there, and the next publishing restores them. For a damaged gallery log it begins a new one.
+3. A release counts as in use if a device may run it or be given it: the base, and all that the rollouts name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge.durable import make_folder, sha256_of, write_durably
 from edge.errors import SyncError
@@ -25,8 +27,8 @@ from gallery_sync.formats.documents import (
     gallery_targets,
     release_target,
 )
-from gallery_sync.formats.fields import Document, parse
-from gallery_sync.formats.rollouts import Rollouts, rollouts_target
+from gallery_sync.formats.fields import Document, canonical_json, parse
+from gallery_sync.formats.rollouts import MOST_HELD, Plan, Rollouts, rollouts_target
 from gallery_sync.repository.folder import read_history, read_old_head, remembered
 from gallery_sync.repository.metadata_state import target_file
 
@@ -63,6 +65,49 @@ class Published:
         """The newest gallery sequence that was ever published."""
         of_releases = [release.gallery_sequence for release in self.history.values() if release]
         return max([0, *of_releases, *(one.sequence for one in self.logs.values())])
+
+    @property
+    def in_use(self) -> list[Release]:
+        """The releases that devices may run or be given, the base first; one that has several parts is there once."""
+        found = [*filter(None, [self.release]), *(self.rollouts.releases() if self.rollouts else [])]
+        return list({one.sequence: one for one in reversed(found)}.values())[::-1]
+
+    @property
+    def newest_sequence(self) -> int:
+        """The largest number of a release in use; 0: there is none."""
+        return max((one.sequence for one in self.in_use), default=0)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The rollout that is under way."""
+        return self.rollouts.plan if self.rollouts else None
+
+    def roles_of(self, release: Release) -> list[str]:
+        """Return what a release is to devices now: newest, held, and so on."""
+        number, found = release.sequence, []
+        if self.release is not None and self.release.sequence == number:
+            found.append("newest")
+        if self.rollouts is not None:
+            named = self.rollouts
+            found += ["held"] if any(one.sequence == number for one in named.held) else []
+            found += [f"rollout {named.plan.id}"] if named.plan and named.plan.release.sequence == number else []
+            found += [f"for {one.selector}" for one in named.groups if one.release.sequence == number]
+            found += [f"pinned for {one.selector}" for one in named.pins if one.release.sequence == number]
+        return found
+
+    def refuse_during_rollout(self) -> None:
+        """Refuse to change what all devices run while a rollout is under way.
+
+        Raises:
+            SyncError: one is.
+        """
+        if self.plan is None or self.release is None:  # after a disaster: devices need a release first
+            return
+        repo = shlex.quote(str(self.repo))
+        raise SyncError(
+            f"{self.repo}: rollout {self.plan.id} of release {self.plan.release.sequence} is under way; publish with "
+            f"--hold, wait until it is complete, or end it first: edge-sync rollout abort {repo}"
+        )
 
     def all_heads(self) -> dict[str, BundleHead]:
         """Return the heads of all bundles that a release ever named, those that were withdrawn too."""
@@ -114,14 +159,7 @@ def read_published(repo: Path, metadata: SignedMetadata) -> Published:
     logs = read("gallery", GalleryLog)
     release = read("rollout", Release, release_target(line)).get(release_target(line))
     rollouts = read("rollout", Rollouts, rollouts_target(line)).get(rollouts_target(line))
-    if release is None and release_target(line) in metadata.targets("rollout"):
-        raise SyncError(
-            f"{repo}: the document of the newest release is damaged; restore targets/ from a copy of the repository"
-        )
-    if rollouts is None and rollouts_target(line) in metadata.targets("rollout"):
-        raise SyncError(
-            f"{repo}: the document of the rollouts is damaged; restore targets/ from a copy of the repository"
-        )
+    _refuse_damaged(metadata, {release_target(line): release, rollouts_target(line): rollouts})
     models = metadata.targets("models")
     return Published(
         repo=repo,
@@ -138,6 +176,17 @@ def read_published(repo: Path, metadata: SignedMetadata) -> Published:
     )
 
 
+def _refuse_damaged(metadata: SignedMetadata, found: Mapping[str, Document | None]) -> None:
+    """Refuse a repository that lacks a signed document without which nothing can be published."""
+    for path, one in found.items():
+        if one is None and path in metadata.targets("rollout"):
+            name = "rollouts" if path == rollouts_target(metadata.about.line) else "newest release"
+            raise SyncError(
+                f"{metadata.repo}: the document of the {name} is damaged; restore targets/ from a copy of the "
+                "repository"
+            )
+
+
 def restore_documents(published: Published) -> None:
     """Write damaged documents of which there is a copy again.
 
@@ -151,6 +200,50 @@ def restore_documents(published: Published) -> None:
             make_folder(target.parent)
             write_durably(target, data)
             log.warning("%s: restored from %s", target, copy)
+
+
+def first_rollouts(line: str) -> Rollouts:
+    """Return rollouts that say nothing yet."""
+    return Rollouts(line=line, revision=1, pins=[], groups=[], held=[])
+
+
+def with_held(rollouts: Rollouts, release: Release) -> Rollouts:
+    """Return the rollouts with one more release that is held back."""
+    held = sorted([*rollouts.held, release], key=lambda one: one.sequence)
+    for one in held[:-MOST_HELD]:
+        log.warning("release %s is not held any more: there are more than %s", one.sequence, MOST_HELD)
+    return rollouts.model_copy(update={"held": held[-MOST_HELD:]})
+
+
+def each_release(rollouts: Rollouts, change: Callable[[Release], Release]) -> Rollouts:
+    """Return the rollouts with every release changed."""
+
+    def changed(one: Any) -> Any:
+        return one.model_copy(update={"release": change(one.release)})
+
+    return rollouts.model_copy(
+        update={
+            "plan": changed(rollouts.plan) if rollouts.plan else None,
+            "pins": [changed(one) for one in rollouts.pins],
+            "groups": [changed(one) for one in rollouts.groups],
+            "held": [change(one) for one in rollouts.held],
+        }
+    )
+
+
+def put_rollouts(metadata: SignedMetadata, published: Published, rollouts: Rollouts) -> Rollouts:
+    """Put the next revision of the rollouts, and return it; `commit` publishes it.
+
+    Raises:
+        SyncError: they break a limit.
+    """
+    last = published.rollouts.revision if published.rollouts else 0
+    revision = max(last + 1, metadata.version("rollout"))  # which never goes back, also after a disaster
+    path = rollouts_target(published.line)
+    data = canonical_json(rollouts.model_copy(update={"revision": revision}))
+    checked = parse(Rollouts, data, path)
+    metadata.put("rollout", path, data)
+    return checked
 
 
 def log_path(line: str, category: str) -> str:

@@ -3,12 +3,13 @@
 Rules this module keeps:
 1. Listing, showing and comparing need no key and change nothing.
 2. Withdrawing takes a bundle out of the signed list of the role `models`, so that no release can name it again. The
-   bundle of the newest release is never withdrawn: roll back first.
+   bundle of a release in use (newest, held, pinned, or of a rollout) is never withdrawn.
 3. A withdrawn bundle still counts where a newer one must be newer, and its security floor stays.
 4. Going back is a newer signed release of an earlier pair; nothing is packed again. The line is named twice, by the
    operator and by the repository. The earlier bundle must not be withdrawn or below the security floor, and every
    object of the pair must be whole.
 5. Urgent deletions stay deleted: devices apply them to the galleries of every release.
+6. While a rollout is under way, nobody goes back but by ending it; an earlier pair can be held back meanwhile.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata
 from gallery_sync.repository.pairs import Checked, check_pair, space_for, trimmed_categories
 from gallery_sync.repository.publish import Pair, Publication, commit_pair
-from gallery_sync.repository.published import Published, read_published
+from gallery_sync.repository.published import Published, put_rollouts, read_published
 
 Row = dict[str, Any]
 _MOST_NAMED = 8
@@ -57,6 +58,8 @@ def _row(published: Published, number: int, release: Release | None) -> Row:
         "rollback_to": release.rollback_to,
         "withdrawn": release.bundle_id not in published.heads,
         "newest": published.release is not None and number == published.release.sequence,
+        "held": published.rollouts is not None and any(one.sequence == number for one in published.rollouts.held),
+        "in_use": published.roles_of(release),
     }
 
 
@@ -181,13 +184,9 @@ def withdraw(repo: Path, keys: KeyRing, now: datetime, number: int) -> Row:
     with locked(repo):
         metadata = SignedMetadata.open(repo, keys, now)
         published = read_published(repo, metadata)
-        release, newest = find_release(published, number), published.release
+        release = find_release(published, number)
         head = published.heads.get(release.bundle_id)
-        if newest is not None and newest.bundle_id == release.bundle_id:
-            raise SyncError(
-                f"{repo}: bundle {release.bundle_id} is that of the newest release {newest.sequence}; publish another "
-                f"bundle, or go back first: edge-sync rollback {published.line} --to RELEASE"
-            )
+        _refuse_in_use(published, release.bundle_id)
         if head is None:
             raise SyncError(f"{repo}: bundle {release.bundle_id} of release {number} was withdrawn before")
         write_history(repo, release, head)
@@ -202,8 +201,30 @@ def withdraw(repo: Path, keys: KeyRing, now: datetime, number: int) -> Row:
     }
 
 
+def _refuse_in_use(published: Published, bundle_id: str) -> None:
+    newest = published.release
+    if newest is not None and newest.bundle_id == bundle_id:
+        raise SyncError(
+            f"{published.repo}: bundle {bundle_id} is that of the newest release {newest.sequence}; publish another "
+            f"bundle, or go back first: edge-sync rollback {published.line} --to RELEASE"
+        )
+    for one in published.in_use:
+        if one.bundle_id == bundle_id:
+            raise SyncError(
+                f"{published.repo}: bundle {bundle_id} is that of release {one.sequence}, which is in use "
+                f"({', '.join(published.roles_of(one))}); end that first: edge-sync rollout abort, unpin or drop"
+            )
+
+
 def rollback(
-    repo: Path, keys: KeyRing, now: datetime, line: str, to: int, *, sequence: int | None = None
+    repo: Path,
+    keys: KeyRing,
+    now: datetime,
+    line: str,
+    to: int,
+    *,
+    sequence: int | None = None,
+    hold: bool = False,
 ) -> Publication:
     """Publish the pair of an earlier release again, as a newer release.
 
@@ -214,9 +235,11 @@ def rollback(
         line: the repository's line.
         to: sequence number of the earlier release.
         sequence: sequence number of the new release; None: one more than the last.
+        hold: for no device yet; a rollout brings it to them.
 
     Raises:
-        SyncError: the line is another one, there is no such release, devices would refuse it, or the disk failed.
+        SyncError: the line is another one, there is no such release, devices would refuse it, a rollout is under way,
+            or the disk failed.
     """
     with locked(repo):
         metadata = SignedMetadata.open(repo, keys, now)
@@ -225,15 +248,55 @@ def rollback(
             raise SyncError(
                 f"{repo}: is the repository of line {published.line!r}, not of {line!r}; nothing was changed"
             )
+        if not hold:
+            published.refuse_during_rollout()
         release = find_release(published, to)
-        newest = published.release
-        if newest and (newest.bundle_id, newest.gallery_sequence) == (release.bundle_id, release.gallery_sequence):
-            raise SyncError(f"{repo}: release {newest.sequence} already has the bundle and gallery of release {to}")
+        _refuse_same(published, release)
         if problem := rollback_problem(published, release, now):
             raise SyncError(f"{repo}: release {to} {problem}")
         head = published.heads[release.bundle_id]
         pair = Pair(head, {}, release.gallery_sequence, release.gallery_created_at, rollback_to=to)
-        return commit_pair(metadata, published, pair, now, sequence)
+        return commit_pair(metadata, published, pair, now, sequence, hold=hold)
+
+
+def _refuse_same(published: Published, release: Release) -> None:
+    """Refuse to go to the pair of the newest release, unless some devices have a newer one."""
+    newest, groups = published.release, published.rollouts.groups if published.rollouts else []
+    if newest is None or any(one.release.sequence > newest.sequence for one in groups):
+        return
+    if (newest.bundle_id, newest.gallery_sequence) == (release.bundle_id, release.gallery_sequence):
+        raise SyncError(
+            f"{published.repo}: release {newest.sequence} already has the bundle and gallery of release "
+            f"{release.sequence}"
+        )
+
+
+def drop_held(repo: Path, keys: KeyRing, now: datetime, number: int) -> Row:
+    """Give up a release that is held back; its bundle stays signed, and can be published again.
+
+    Args:
+        repo: the repository folder.
+        keys: of its roles; only those of rollout, snapshot and timestamp sign.
+        now: the time, in UTC.
+        number: a held release.
+
+    Raises:
+        SyncError: it is not held, a key is wrong, or the disk failed.
+    """
+    with locked(repo):
+        metadata = SignedMetadata.open(repo, keys, now)
+        published = read_published(repo, metadata)
+        rollouts = published.rollouts
+        kept = [one for one in rollouts.held if one.sequence != number] if rollouts else []
+        if rollouts is None or len(kept) == len(rollouts.held):
+            raise SyncError(f"{repo}: release {number} is not held; see edge-sync release list")
+        put_rollouts(metadata, published, rollouts.model_copy(update={"held": kept}))
+        committed = metadata.commit(now)
+    return {
+        "dropped": number,
+        "draft": str(committed.draft) if committed.draft else None,
+        "waits_for": list(committed.missing.values()),
+    }
 
 
 def find_release(published: Published, number: int) -> Release:

@@ -25,6 +25,15 @@ def add_repo(parser: argparse.ArgumentParser, *, keys: bool = True) -> None:
         parser.add_argument("--keys", type=Path, help=KEYS_HELP)
 
 
+def add_hold(parser: argparse.ArgumentParser) -> None:
+    """Add the option that publishes a release for no device yet."""
+    parser.add_argument(
+        "--hold",
+        action="store_true",
+        help="publish it for no device yet; edge-sync rollout create brings it to them in waves",
+    )
+
+
 def keys_folder(named: Path | None, repo: Path) -> Path:
     """Return the folder of the keys of a repository: the named one, that of the environment, or the one beside it."""
     from gallery_sync.repository.keys import keys_beside
@@ -65,7 +74,10 @@ def print_publication(done: Publication, arguments: argparse.Namespace) -> int:
         "bundle": release.bundle_id,
         "gallery": release.gallery_sequence,
         "new": done.is_new,
+        "held": done.held,
     }
+    for note in done.notes:
+        print(f"edge-sync: {note}", file=sys.stderr)
     if done.draft is not None:
         values |= {"draft": str(done.draft), "waits_for": list(done.waits_for)}
         print(

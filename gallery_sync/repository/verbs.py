@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from gallery_sync.command_line import print_values, utc_now
-from gallery_sync.repository.verb_options import KEYS_HELP, add_repo, key_ring, print_publication, published_in
+from gallery_sync.repository.verb_options import (
+    KEYS_HELP,
+    add_hold,
+    add_repo,
+    key_ring,
+    print_publication,
+    published_in,
+)
 
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,6 +70,7 @@ def _add_publish(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="publish the gallery though it has items that were deleted urgently: they come back to every device",
     )
     publish.add_argument("--sequence", type=int, help="number of the release (default: one more than the last)")
+    add_hold(publish)
     publish.set_defaults(act=_publish)
 
 
@@ -72,19 +80,25 @@ def _add_release(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     listed = actions.add_parser("list", help="list the releases of a repository, the oldest first")
     shown = actions.add_parser("show", help="show what a release is, and whether you can go back to it")
     compared = actions.add_parser("diff", help="show how two releases differ")
+    dropped = actions.add_parser(
+        "drop", help="give up a release that is held back", description="Give up a release that is held back."
+    )
     withdrawn = actions.add_parser(
         "withdraw",
         help="make sure that no release can name the bundle of a release again",
-        description="Take the bundle of a release out of the signed list; never that of the newest release.",
+        description="Take the bundle of a release out of the signed list; never that of a release in use.",
     )
     for parser in (listed, shown, compared):
         add_repo(parser, keys=False)
     add_repo(withdrawn)
+    add_repo(dropped)
     shown.add_argument("number", type=int, help="release")
     compared.add_argument("first", type=int, help="release")
     compared.add_argument("second", type=int, help="another release")
     withdrawn.add_argument("number", type=int, help="release")
-    for parser, act in ((listed, _list), (shown, _show), (compared, _diff), (withdrawn, _withdraw)):
+    dropped.add_argument("number", type=int, help="held release")
+    acts = ((listed, _list), (shown, _show), (compared, _diff), (withdrawn, _withdraw), (dropped, _drop))
+    for parser, act in acts:
         parser.set_defaults(act=act)
 
 
@@ -98,6 +112,7 @@ def _add_rollback(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     rollback.add_argument("--to", type=int, required=True, metavar="RELEASE", help="earlier release")
     rollback.add_argument("--repo", type=Path, default=Path(), help="repository folder (default: this folder)")
     rollback.add_argument("--keys", type=Path, help=KEYS_HELP)
+    add_hold(rollback)
     rollback.set_defaults(act=_rollback)
 
 
@@ -133,6 +148,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         demands=Demands(arguments.security_floor, arguments.needs, arguments.allow_big_change),
         sequence=arguments.sequence,
         allow_erased=arguments.allow_erased,
+        hold=arguments.hold,
     )
     return print_publication(done, arguments)
 
@@ -141,7 +157,8 @@ def _rollback(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.releases import rollback
 
     arguments.repo = arguments.repo.resolve()
-    done = rollback(arguments.repo, key_ring(arguments), utc_now(), arguments.line, arguments.to)
+    keys = key_ring(arguments)
+    done = rollback(arguments.repo, keys, utc_now(), arguments.line, arguments.to, hold=arguments.hold)
     return print_publication(done, arguments)
 
 
@@ -159,7 +176,7 @@ def _list(arguments: argparse.Namespace) -> int:
         notes = [
             f"(release {row['rollback_to']} again)" if row["rollback_to"] else "",
             "(withdrawn)" if row["withdrawn"] else "",
-            "(newest)" if row["newest"] else "",
+            *(f"({one})" for one in row["in_use"]),
         ]
         text = f"{row['release']}: {row['created_at']} bundle {row['bundle']}, gallery {row['gallery']}"
         print(" ".join([text, *filter(None, notes)]))
@@ -189,6 +206,15 @@ def _withdraw(arguments: argparse.Namespace) -> int:
         "device that tries the release after it, and fails, may still go back to it",
         file=sys.stderr,
     )
+    return print_values(values, as_json=arguments.json)
+
+
+def _drop(arguments: argparse.Namespace) -> int:
+    from gallery_sync.repository.releases import drop_held
+
+    values = drop_held(arguments.repo, key_ring(arguments), utc_now(), arguments.number)
+    if values["draft"]:
+        print(f"edge-sync: it is not dropped until it is signed: edge-sync sign {values['draft']}", file=sys.stderr)
     return print_values(values, as_json=arguments.json)
 
 

@@ -35,7 +35,7 @@ from gallery_sync.repository.metadata_state import (
 
 _NUMBERED = tuple(role for role in ROLES if role != "root")  # a root is followed by its next version alone
 MARGIN = 1000  # versions between the newest one that a copy has and the new one: devices may have seen some of them
-_KEPT_FOLDERS = ("releases", "bundles")  # for operators: they have no hash, and are copied as they are
+_KEPT_FOLDERS = ("releases", "bundles", "rollouts")  # for operators: they have no hash, and are copied as they are
 
 
 @dataclass(frozen=True)

@@ -277,6 +277,12 @@ def _recover(arguments: argparse.Namespace) -> int:
         print(f"edge-sync: not used: {problem}", file=sys.stderr)
     for path in done.lost:
         print(f"edge-sync: lost, publish it again from its folder: {path}", file=sys.stderr)
+        if path.endswith(".rollouts.json"):
+            print(
+                "edge-sync: with it, rollouts, pins and held releases are lost; give the next release a --sequence "
+                "above every file in releases/, for some devices may have such a release",
+                file=sys.stderr,
+            )
     return _print_committed(done.committed, arguments, objects=done.objects, lost=len(done.lost))
 
 

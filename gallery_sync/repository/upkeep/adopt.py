@@ -29,12 +29,12 @@ from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, bund
 from gallery_sync.formats.fields import ObjectRef, canonical_json, object_path, parse, parse_bundle_manifest
 from gallery_sync.formats.unsigned import RELEASE_NAME, GalleryHead
 from gallery_sync.formats.unsigned import Release as UnsignedRelease
-from gallery_sync.repository.deliveries import make_deliveries
+from gallery_sync.repository.deliveries import earlier_manifests, make_deliveries
 from gallery_sync.repository.folder import locked, write_history
 from gallery_sync.repository.galleries import logs_from_gallery
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata
-from gallery_sync.repository.publish import earlier_manifests, gallery_from
+from gallery_sync.repository.pairs import gallery_from
 from gallery_sync.repository.published import Published, log_path, read_published
 from gallery_sync.repository.upkeep.unsigned_folder import (
     UNSIGNED_HISTORY,

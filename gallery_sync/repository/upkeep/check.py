@@ -18,7 +18,8 @@ from pathlib import Path
 
 from edge.durable import sha256_of
 from edge.errors import FinesightError, SyncError
-from gallery_sync.formats.documents import GalleryLog, SpaceLog
+from gallery_sync.formats.config import ConfigFragment, is_config
+from gallery_sync.formats.documents import GalleryLog, Release, SpaceLog
 from gallery_sync.formats.fields import LARGEST_SEQUENCE, ObjectRef, object_path, parse
 from gallery_sync.gallery_log import live_root
 from gallery_sync.gallery_log.states import check_log, roots_of
@@ -70,7 +71,11 @@ def check_repository(repo: Path, now: datetime, *, history: bool = False, reache
         check_bundle(checked, head, deliveries=True)
     for path, one in published.logs.items():
         _check_log(checked, published, path, one, report)
-    _check_release(published, checked, report)
+    if published.release is None:
+        report.warnings.append(f"{published.repo}: nothing was published yet")
+    for release in published.in_use:
+        _check_release(published, release, checked, report)
+    _check_fragments(metadata, report)
     if history:
         _check_history(published, checked, now, report)
     _check_files(repo, checked, report)
@@ -165,12 +170,8 @@ def _fork(earlier: GalleryLog, later: GalleryLog) -> str | None:
     return None
 
 
-def _check_release(published: Published, checked: Checked, report: Report) -> None:
-    release, head = published.release, published.head
-    if release is None:
-        report.warnings.append(f"{published.repo}: nothing was published yet")
-        return
-    what = f"release {release.sequence}"
+def _check_release(published: Published, release: Release, checked: Checked, report: Report) -> None:
+    head, what = published.heads.get(release.bundle_id), f"release {release.sequence}"
     if head is None:
         report.problems.append(f"{what}: nobody signed the head of its bundle {release.bundle_id}; publish again")
         return
@@ -183,9 +184,8 @@ def _check_release(published: Published, checked: Checked, report: Report) -> No
             f"{what}: has gallery {release.gallery_sequence}, and its bundle needs {head.gallery_from}; publish again"
         )
     if head.sequence < published.security_floor:
-        report.problems.append(
-            f"{what}: bundle {head.bundle_id} is below the security floor {published.security_floor}"
-        )
+        found = report.problems if release is published.release else report.warnings
+        found.append(f"{what}: bundle {head.bundle_id} is below the security floor {published.security_floor}")
     check_pair(checked, published, head, release.gallery_sequence)
 
 
@@ -204,6 +204,16 @@ def _check_history(published: Published, checked: Checked, now: datetime, report
             report.warnings.append(
                 f"release {number} cannot be rolled back to any more: category {gone[0]!r} is trimmed"
             )
+
+
+def _check_fragments(metadata: SignedMetadata, report: Report) -> None:
+    for path in metadata.targets("rollout"):
+        if not is_config(metadata.about.line, path):
+            continue
+        try:
+            parse(ConfigFragment, metadata.read_target(path) or b"", path)
+        except SyncError as error:
+            report.problems.append(f"{error}; or publish it again: edge-sync config publish")
 
 
 def _check_files(repo: Path, checked: Checked, report: Report) -> None:

@@ -68,7 +68,8 @@ def collect_garbage(
         now: the time, in UTC.
         dry_run: delete nothing, only say what would be.
         keep_days: days for which earlier metadata is kept; None: the promised window.
-        keep_bundles: bundles that stay in the signed list beside those of the window, the newest ones; None: all.
+        keep_bundles: bundles that stay in the signed list beside those of the window and of releases in use, the newest
+            ones; None: all.
         keys: with which the shorter list is signed.
 
     Raises:

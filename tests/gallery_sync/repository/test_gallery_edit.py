@@ -16,6 +16,7 @@ from gallery_sync.formats.fields import object_path
 from gallery_sync.gallery_log.records import Delete, Upsert
 from gallery_sync.repository.gallery_edit import (
     ItemContent,
+    find_items,
     list_items,
     plan_delete,
     plan_merge,
@@ -355,3 +356,76 @@ def test_picture_that_cannot_be_read_publishes_nothing(tmp_path, runnable):
     with pytest.raises(CaptureError):
         run(runnable, "upsert", "tyre", "new", *words)
     assert published(runnable).release == before
+
+
+def index(folder, *rows):
+    """Write an index.csv of rows of path, split, category, item, label and also; return its path."""
+    lines = ["path,split,category,item,label,also", *(",".join(row) for row in rows)]
+    (folder / "index.csv").write_text("\n".join(lines) + "\n")
+    return folder / "index.csv"
+
+
+def test_pictures_of_an_index_are_one_release(tmp_path, runnable, capsys):
+    for name in ("a", "b", "c", "d"):
+        picture(tmp_path / f"{name}.png")
+    before = published(runnable).release.sequence
+    file = index(
+        tmp_path,
+        ("a.png", "catalogue", "tyre", "new", "New", ""),
+        ("b.png", "catalogue", "tyre", "new", "New", ""),
+        ("c.png", "catalogue", "tyre", "i0", "Another name", "taught-0000000000aa"),
+        ("d.png", "negative", "tyre", "pen", "Pen", ""),
+    )
+    assert run(runnable, "add", str(file)) == 0
+    says = capsys.readouterr().err
+    assert "add item 'new' of 'tyre': 'New' with 12 vectors" in says
+    assert "add 6 vectors to item 'i0' of 'tyre': 'Item 0' had 2" in says
+    after = published(runnable)
+    rows = {row["item"]: row for row in list_items(after)}
+    assert {item: (row["vectors"], row["label"], row["negative"]) for item, row in rows.items()} == {
+        "i0": (8, "Item 0", False),
+        "i1": (2, "Item 1", False),
+        "i2": (2, "Item 2", False),
+        "new": (12, "New", False),
+        "pen": (6, "Pen", True),
+    }
+    assert after.release.sequence == before + 1
+    assert also_of(after, "i0") == ["taught-0000000000aa"]
+
+
+def also_of(state, item_id):
+    (found,) = [find_items(state, log, log.spaces[0], [item_id])[item_id] for log in [state.logs["tyre"]]]
+    return parse_metadata(found.metadata).get("also")
+
+
+def test_index_that_was_added_adds_nothing_again(tmp_path, runnable):
+    picture(tmp_path / "a.png")
+    file = index(tmp_path, ("a.png", "catalogue", "tyre", "new", "New", ""))
+    assert run(runnable, "add", str(file)) == 0
+    with pytest.raises(SyncError, match="has all of these pictures already"):
+        run(runnable, "add", str(file))
+
+
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        (("a.png", "catalogue", "tyre", "", "", ""), "line 3: item is empty; decide on it, or leave the row out"),
+        (("gone.png", "catalogue", "tyre", "x", "", ""), r"gone\.png"),
+        (("a.png", "catalogue", "bolt", "x", "", ""), "there is no category 'bolt'"),
+        (("a.png", "negative", "tyre", "new", "", ""), "in the split 'negative' and in another one"),
+        (("a.png", "negative", "tyre", "i0", "", ""), "has an item that may be named, unlike these"),
+    ],
+)
+def test_row_that_cannot_be_used_publishes_nothing(tmp_path, runnable, row, wrong):
+    before = published(runnable).release
+    picture(tmp_path / "a.png")
+    file = index(tmp_path, ("a.png", "catalogue", "tyre", "new", "New", ""), row)
+    with pytest.raises(SyncError, match=wrong):
+        run(runnable, "add", str(file))
+    assert published(runnable).release == before
+
+
+def test_merged_item_is_known_by_both_ids(repo):
+    publish_plan(repo, plan_merge(published(repo), "tyre", "i1", "i0"))
+    publish_plan(repo, plan_merge(published(repo), "tyre", "i0", "i2"))
+    assert also_of(published(repo), "i2") == ["i0", "i1"]

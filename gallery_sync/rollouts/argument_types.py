@@ -1,0 +1,53 @@
+"""Types of the arguments of `edge-sync rollout`: selectors, percentages, times and counts."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from pydantic import ValidationError
+
+from edge.errors import first_validation_error
+from gallery_sync.formats.rollouts import Selector, parse_selector
+
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def selector(text: str) -> Selector:
+    """Parse `group=lab|test,site!=berlin`."""
+    try:
+        return parse_selector(text)
+    except ValueError as error:
+        told = first_validation_error(error) if isinstance(error, ValidationError) else str(error)
+        raise argparse.ArgumentTypeError(told) from error
+
+
+def percent(text: str) -> float:
+    """Parse a percentage above 0."""
+    found = share(text)
+    if found == 0:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected more than 0 %")
+    return found
+
+
+def share(text: str) -> float:
+    """Parse a percentage: `5%` or `5`."""
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,2})?) ?%?", text)
+    if found is None or float(found[1]) > 100:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a percentage such as 5%")
+    return float(found[1])
+
+
+def seconds(text: str) -> float:
+    """Parse a time: `30s`, `10min`, `1h` or `14d`."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?) ?(s|m|min|h|d)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a time such as 30s, 10min, 1h or 14d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def count(text: str) -> int:
+    """Parse a whole number from 1."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 10**6:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 1")
+    return int(text)

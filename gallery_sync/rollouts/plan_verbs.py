@@ -1,0 +1,141 @@
+"""The verbs `edge-sync rollout create` and `approve`: one person plans a rollout, another one approves it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from edge.errors import SyncError
+from gallery_sync.command_line import print_values, utc_now
+from gallery_sync.formats.rollouts import Selector
+from gallery_sync.repository.verb_options import add_repo, published_in
+from gallery_sync.rollouts.argument_types import count, percent, seconds, selector
+from gallery_sync.rollouts.verb_options import (
+    add_by,
+    add_fleet,
+    add_gates,
+    desk,
+    fleet_of,
+    gates_of,
+    print_changed,
+    who,
+)
+
+
+def add_verbs(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verbs to the parser of `rollout`."""
+    _add_create(actions)
+    approve = actions.add_parser("approve", help="sign a plan that another person made, and open its first wave")
+    add_repo(approve)
+    approve.add_argument("id", help="the rollout")
+    approve.add_argument("--by", required=True, metavar="NAME", help="who approves it")
+    approve.add_argument("--digest", help="that you read; a plan that changed since is refused")
+    approve.add_argument("--alone", action="store_true", help="who planned it approves it: nobody else looks")
+    approve.set_defaults(act=_approve)
+
+
+def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    create = actions.add_parser("create", help="plan a rollout; no key is needed, and no device sees it")
+    add_repo(create, keys=False)
+    create.add_argument("--release", type=int, metavar="N", help="held release (default: the newest one)")
+    create.add_argument("--id", help="name of the rollout (default: release-N)")
+    create.add_argument("--select", type=selector, metavar="SELECTOR", help="only devices such as group=lab|test")
+    create.add_argument(
+        "--exclude",
+        type=selector,
+        action="append",
+        default=[],
+        metavar="SELECTOR",
+        help="never these devices",
+    )
+    create.add_argument("--canary", type=percent, default=5.0, metavar="5%", help="the first wave (default: 5%%)")
+    create.add_argument(
+        "--canary-at-least",
+        type=count,
+        default=1,
+        metavar="N",
+        help="devices that the first wave has at least (default: 1)",
+    )
+    create.add_argument(
+        "--wave",
+        type=percent,
+        action="append",
+        metavar="25%",
+        help="a wave after it; a last one with all devices is added (default: 25%%)",
+    )
+    create.add_argument("--soak", type=seconds, default=3600.0, metavar="1h", help="time between waves (default: 1h)")
+    create.add_argument(
+        "--min-confirmed",
+        type=int,
+        metavar="N",
+        help="devices that must confirm before the next wave opens (default: as --canary-at-least)",
+    )
+    add_gates(create)
+    create.add_argument("--silent-after", type=seconds, metavar="1h", help="such a device counts as silent")
+    create.add_argument(
+        "--window", action="append", default=[], metavar="'Sat,Sun 02:00-05:00'", help="local time of the devices"
+    )
+    create.add_argument("--max-unavailable", type=count, metavar="N", help="devices that switch at a time")
+    create.add_argument("--unavailable-by", default="site", metavar="LABEL", help="per value of it (default: site)")
+    create.add_argument("--deadline", type=seconds, metavar="14d", help="then it is complete or pauses (default: 14d)")
+    create.add_argument("--abort-to", type=int, metavar="N", help="release to go back to (default: the newest one)")
+    add_by(create)
+    add_fleet(create)
+    create.set_defaults(act=_create)
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    import secrets
+
+    from gallery_sync.repository.folder import locked
+    from gallery_sync.rollouts import audit
+    from gallery_sync.rollouts.plans import Wish, describe, make_draft, write_draft
+    from gallery_sync.trust.clock import write_time
+
+    fleet, by, now = fleet_of(arguments), who(arguments), utc_now()
+    published = published_in(arguments.repo)
+    rows = fleet.rows(published.line).rows if fleet else None
+    wish = Wish(
+        by=by,
+        release=arguments.release,
+        id=arguments.id,
+        selector=arguments.select or Selector(terms=[]),
+        exclude=arguments.exclude,
+        canary_percent=arguments.canary,
+        canary_at_least=arguments.canary_at_least,
+        wave_percents=arguments.wave or (25.0,),
+        soak_s=arguments.soak,
+        min_confirmed=arguments.min_confirmed,
+        gates=gates_of(arguments),
+        windows=arguments.window,
+        max_unavailable=arguments.max_unavailable,
+        unavailable_by=arguments.unavailable_by,
+        abort_to=arguments.abort_to,
+        **({"deadline_s": arguments.deadline} if arguments.deadline is not None else {}),
+    )
+    with locked(arguments.repo):
+        done = make_draft(wish, published, secrets.token_hex(16), now, rows)
+        path = write_draft(arguments.repo, done.draft)
+        says = {"rollout": done.draft.id, "release": done.draft.release, "digest": done.draft.digest()}
+        audit.append(arguments.repo, {"at": write_time(now), "by": by, "what": "create", "state": "done", **says})
+    for note in done.notes:
+        print(f"edge-sync: {note}", file=sys.stderr)
+    print(
+        f"edge-sync: no device sees it until another person approves it: edge-sync rollout approve {arguments.repo} "
+        f"{done.draft.id} --digest {done.draft.digest()} --by NAME",
+        file=sys.stderr,
+    )
+    known = {"devices": list(done.known)} if done.known is not None else {}
+    return print_values({**describe(done.draft), **known, "draft": str(path)}, as_json=arguments.json)
+
+
+def _approve(arguments: argparse.Namespace) -> int:
+    from gallery_sync.rollouts import changes
+    from gallery_sync.rollouts.plans import describe, read_draft
+
+    draft = read_draft(arguments.repo, arguments.id)
+    if arguments.digest and arguments.digest != draft.digest():
+        raise SyncError(f"rollout {draft.id} has the digest {draft.digest()} and not {arguments.digest}; read it again")
+    for key, value in describe(draft).items():
+        print(f"edge-sync: {key}: {value}", file=sys.stderr)
+    return print_changed(changes.approve(desk(arguments), draft, alone=arguments.alone), arguments)
