@@ -2,8 +2,9 @@
 
     <folder>/<device id>.json     everything that the device needs: keep it secret
     <folder>/devices.csv          for each device its file, the text for its QR code and its claim token: keep it secret
-    <folder>/mosquitto.passwd     the accounts for the broker, hashed; only where passwords were made here
+    <folder>/mosquitto.passwd     the accounts for the broker, hashed, with that of the fleet's server
     <folder>/mosquitto.acl        what they may do
+    fleet.env                     the account of the fleet's server, beside the folder: keep it secret
     <repository>/enrolments/      what the claim tokens open, sealed
 
 Rules this module keeps:
@@ -28,11 +29,13 @@ from pydantic import Field, ValidationError
 
 from edge.durable import fsync_folder, fsync_tree, write_durably
 from edge.errors import SyncError, first_validation_error
-from gallery_sync.enrolment.broker_accounts import Account, access_file, password_file
+from gallery_sync.enrolment.broker_accounts import Account, access_file, password_file, server_account
 from gallery_sync.enrolment.document import Text, write_text
 from gallery_sync.enrolment.sealed import FOLDER, new_token, seal, sealed_path
 from gallery_sync.formats.enrolment import Broker, Enrolment, Policy
 from gallery_sync.formats.fields import Document, Name, canonical_json, parse
+from gallery_sync.formats.reports import PREFIX
+from gallery_sync.formats.rollouts import RESERVED_LABELS
 from gallery_sync.trust.root_file import LARGEST_ROOT_BYTES, check_root
 
 MOST_DEVICES = 20_000
@@ -58,6 +61,8 @@ class BrokerAddress:
     port: int
     tls: bool
     topic_root: str = "finesight"
+    prefix: str = PREFIX  # of the fleet's topics
+    server_file: Path | None = None  # the account of the fleet's server; None: it gets none
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Batch:
     broker: BrokerAddress | None = None
     accounts: Mapping[str, Account] = field(default_factory=dict)  # given ones; the others are made
     claims: bool = False  # whether to publish sealed enrolments
+    labels: Mapping[str, str] = field(default_factory=dict)  # of every device, such as site
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +141,10 @@ def make_batch(
     """
     if repeated := [device_id for device_id, count in Counter(batch.device_ids).items() if count > 1]:
         raise SyncError(f"device {repeated[0][:80]!r} is there twice; each needs an id of its own")
+    if reserved := sorted(RESERVED_LABELS & batch.labels.keys()):
+        raise SyncError(f"the label {reserved[0]} is one that every device has; choose another name")
     made = [_make(repository, batch, device_id, account) for device_id in batch.device_ids]
-    accounts = [(one.broker.username, one.broker.password) for one, _ in made if one.broker]
+    accounts = _accounts(batch, [one for one, _ in made])
     try:
         folder.mkdir(parents=True, mode=0o700)
         for enrolment, text in made:
@@ -145,7 +153,7 @@ def make_batch(
                 _publish(repository.folder, text.claim, enrolment)
         if batch.broker and accounts:
             _write(folder / "mosquitto.passwd", password_file(accounts))
-            _write(folder / "mosquitto.acl", access_file(batch.broker.topic_root))
+            _write(folder / "mosquitto.acl", access_file(batch.broker.topic_root, batch.broker.prefix))
         if batch.claims:
             fsync_folder(repository.folder / FOLDER)
         fsync_tree(folder)
@@ -215,6 +223,7 @@ def _make(
             device_id=device_id,
             line=repository.line,
             group=batch.group,
+            labels=dict(batch.labels),
             repository=batch.url,
             policy=repository.policy,
             root=repository.root.decode(),
@@ -228,6 +237,7 @@ def _make(
             device_id=device_id,
             line=repository.line,
             group=batch.group,
+            labels=dict(batch.labels),
             policy=repository.policy,
             claim=new_token() if batch.claims else None,
         )
@@ -235,6 +245,21 @@ def _make(
         raise SyncError(f"device {device_id[:80]!r}: {first_validation_error(error)}") from error
     write_text(text)
     return enrolment, text
+
+
+def _accounts(batch: Batch, enrolments: list[Enrolment]) -> list[Account]:
+    """Return the accounts of a batch, with that of the fleet's server."""
+    accounts = [(one.broker.username, one.broker.password) for one in enrolments if one.broker]
+    broker = batch.broker
+    if broker is not None and broker.topic_root == broker.prefix.partition("/")[0]:
+        # a device named as a level of the fleet's topics could write them all
+        raise SyncError(f"--topic-root {broker.topic_root}: the topics of the fleet begin alike; choose another word")
+    if broker is None or broker.server_file is None:
+        return accounts
+    server = server_account(broker.server_file, broker.host, broker.port, tls=broker.tls)
+    if server[0] in [username for username, _ in accounts]:
+        raise SyncError(f"{server[0]!r} is the user name of the fleet's server; give the device another id or account")
+    return [*accounts, server]
 
 
 def _publish(repository: Path, token: str, enrolment: Enrolment) -> None:

@@ -14,7 +14,6 @@ Rules this module keeps:
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.durable import fsync_folder, make_folder, set_aside, write_durably
 from edge.errors import SyncError
 from edge.strict_json import parse_json
-from gallery_sync.formats.enrolment import Broker, Enrolment
+from gallery_sync.enrolment.broker_accounts import environment_file
+from gallery_sync.formats.enrolment import Enrolment
 from gallery_sync.formats.fields import LARGEST_SEQUENCE, Name, canonical_json
 from gallery_sync.fresh_files import read_regular, remove
 from gallery_sync.transport.errors import StorageError
@@ -87,7 +87,7 @@ def enrol(state_dir: Path, enrolment: Enrolment, *, replace: bool = False, adopt
         unsigned = _read_unsigned(state_dir, enrolment, adopt=adopt, replace=replace)
         is_other = before is None or before.identity != enrolment.identity
         if enrolment.broker or is_other:  # a text without an account keeps the one that the same device has
-            _put(state_dir / BROKER_NAME, _environment(enrolment.broker) if enrolment.broker else None, 0o600)
+            _put(state_dir / BROKER_NAME, environment_file(enrolment.broker) if enrolment.broker else None, 0o600)
         _write(state_dir, enrolment, root, unsigned)
     except OSError as error:
         raise StorageError(f"{state_dir}: cannot write the enrolment: {error.strerror or error}") from error
@@ -182,17 +182,6 @@ def _put(path: Path, data: bytes | None, mode: int = 0o644) -> None:
         path.unlink(missing_ok=True)
     else:
         write_durably(path, data, mode)
-
-
-def _environment(broker: Broker) -> bytes:
-    values = {
-        "FINESIGHT_MQTT_HOST": broker.host,
-        "FINESIGHT_MQTT_PORT": broker.port,
-        "FINESIGHT_MQTT_TLS": json.dumps(broker.tls),
-        "FINESIGHT_MQTT_USERNAME": broker.username,
-        "FINESIGHT_MQTT_PASSWORD": broker.password,
-    }
-    return "".join(f"{name}='{value}'\n" for name, value in values.items()).encode()
 
 
 def _roots(state_dir: Path) -> list[bytes]:

@@ -54,6 +54,7 @@ def from_text(text: Text, fetcher: Fetcher) -> Enrolment:
         device_id=text.device_id,
         line=text.line,
         group=text.group,
+        labels=text.labels,
         repository=text.repository,
         policy=text.policy,
         root=root.decode(),

@@ -52,6 +52,13 @@ def _add_new(new: argparse.ArgumentParser) -> None:
     new.add_argument("--url", required=True, help="repository URL as the devices reach it")
     new.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="new folder for the enrolments")
     new.add_argument("--group", help="group of the devices, such as a shop")
+    new.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="label of the devices, such as site=berlin, that rollouts select by (may be repeated)",
+    )
     which = new.add_mutually_exclusive_group(required=True)
     which.add_argument("--count", type=int, help="number of devices")
     which.add_argument("--device", action="append", metavar="ID", help="id of one device (may be repeated)")
@@ -66,6 +73,12 @@ def _add_new(new: argparse.ArgumentParser) -> None:
         help="accounts at the broker: device_id, username, password (default: made here, with files for mosquitto)",
     )
     new.add_argument("--topic-root", default="finesight", help="first level of the topics (default: finesight)")
+    new.add_argument(
+        "--fleet-account",
+        type=Path,
+        metavar="FILE",
+        help="account of the fleet's server at the broker, made if there is none (default: fleet.env beside FOLDER)",
+    )
     new.set_defaults(act=_new)
 
 
@@ -124,7 +137,8 @@ def _new(arguments: argparse.Namespace) -> int:
         url=arguments.url.rstrip("/"),
         device_ids=arguments.device or numbered(arguments.prefix, arguments.count, arguments.start),
         group=arguments.group,
-        broker=_broker(arguments.broker, arguments.topic_root) if arguments.broker else None,
+        labels=_labels(arguments.label),
+        broker=_broker(arguments) if arguments.broker else None,
         accounts=read_accounts(arguments.credentials) if arguments.credentials else {},
         claims=arguments.claims,
     )
@@ -132,22 +146,34 @@ def _new(arguments: argparse.Namespace) -> int:
         raise SyncError(f"{arguments.credentials}: has no account for device {missing[0]}")
     rows = make_batch(read_repository(arguments.repository), batch, arguments.out, new_account)
     longest = max(len(row["text"]) for row in rows)
-    return print_values(
-        {"devices": len(rows), "list": str(arguments.out / LIST_NAME), "longest_text": longest}, as_json=arguments.json
-    )
+    made = {"devices": len(rows), "list": str(arguments.out / LIST_NAME), "longest_text": longest}
+    account = {"fleet_account": str(batch.broker.server_file)} if batch.broker else {}
+    return print_values(made | account, as_json=arguments.json)
 
 
-def _broker(url: str, topic_root: str) -> BrokerAddress:
+def _labels(given: list[str]) -> dict[str, str]:
+    pairs = [one.partition("=") for one in given]
+    if wrong := [one for one, (key, _, value) in zip(given, pairs, strict=True) if not key or not value]:
+        raise SyncError(f"--label: found {wrong[0][:80]!r}, expected a label such as site=berlin")
+    labels = {key: value for key, _, value in pairs}
+    if len(labels) < len(pairs):
+        raise SyncError("--label: found a label twice; a device has one value for each")
+    return labels
+
+
+def _broker(arguments: argparse.Namespace) -> BrokerAddress:
     from gallery_sync.enrolment.batch import BrokerAddress
+    from gallery_sync.enrolment.broker_accounts import SERVER_FILE
 
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(arguments.broker)
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         host, port = None, None
     if not host or port is None or parts.scheme not in _PORTS or parts.username is not None:
         raise SyncError("--broker is not mqtt://HOST or mqtts://HOST[:PORT]; accounts come from --credentials")
-    return BrokerAddress(host, port, parts.scheme == "mqtts", topic_root)
+    account = arguments.fleet_account or arguments.out.absolute().parent / SERVER_FILE
+    return BrokerAddress(host, port, parts.scheme == "mqtts", arguments.topic_root, server_file=account)
 
 
 def _retire(arguments: argparse.Namespace) -> int:
