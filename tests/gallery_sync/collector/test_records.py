@@ -1,0 +1,167 @@
+"""What the database keeps of reports, and what it ignores."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gallery_sync.collector.messages import Arrived
+from gallery_sync.collector.metrics import metrics_text
+from gallery_sync.collector.queries import count_fleet
+from gallery_sync.collector.records import MOST_ANSWERS_TO_ONE, MOST_HISTORY
+from gallery_sync.collector.show import device_table, device_text
+from gallery_sync.formats.reports import DeviceRow
+from tests.gallery_sync.collector.collector_samples import NOW, a_try, answer, message, report
+
+
+def test_report_becomes_a_row(desk):
+    desk.take(message(report(engine="onnxruntime")))
+    (row,) = desk.rows()
+    assert (row["device"], row["line"], row["first_seen"], row["last_seen"]) == ("cam-1", "shop", NOW, NOW)
+    assert row["labels"] == {"device": "cam-1", "group": "lab", "line": "shop", "site": "berlin"}
+    assert (row["available"], row["reported"]["engine"], row["tries"]) == (None, "onnxruntime", [])
+
+
+def test_old_and_repeated_reports_are_ignored(desk):
+    for revision, state in ((5, "fetch"), (5, "stage"), (4, "stage"), (6, "prove"), (6, "prove")):
+        desk.take(message(report(revision=revision, state=state), at=NOW + revision))
+    assert [row["reported"]["state"] for row in desk.rows()] == ["prove"]
+    assert desk.rows()[0]["last_seen"] == NOW + 6
+    assert [desk.count("reports", result=one) for one in ("new", "accepted", "repeated")] == [1, 1, 3]
+
+
+def test_another_epoch_is_accepted_and_noted(desk):
+    desk.take(message(report(revision=50)), message(report(revision=1, epoch="f" * 16, state="fetch")))
+    assert desk.rows()[0]["reported"]["state"] == "fetch"
+    assert desk.count("reports", result="new_epoch") == 1
+    assert [one["kind"] for one in desk.device()["history"]][:2] == ["epoch", "state"]
+
+
+def test_tries_stay_known_when_a_later_report_lost_them(desk):
+    confirmed, failed = a_try(3), a_try(4, "rolled back", NOW - 50, reason="slow")
+    desk.take(
+        message(report(tries=[confirmed])),
+        message(report(revision=2, tries=[failed, confirmed])),
+        message(report(epoch="f" * 16, tries=[])),
+    )
+    tries = desk.rows()[0]["tries"]
+    assert [(one["release"], one["outcome"]) for one in tries] == [(4, "rolled back"), (3, "confirmed")]
+    assert desk.rows()[0]["reported"]["tries"] == []
+    desk.take(message(report(revision=2, epoch="f" * 16, tries=[a_try(5)])))
+    assert [one["release"] for one in desk.rows()[0]["tries"]] == [5, 4, 3]
+
+
+def test_retained_report_does_not_make_a_silent_device_heard(desk):
+    """Nobody knows since when it lies at the broker, so the device's own time counts, within reason."""
+    desk.take(message(report(at=NOW - 7200), retained=True))
+    assert (desk.rows()[0]["first_seen"], desk.rows()[0]["last_seen"]) == (NOW - 7200, NOW - 7200)
+    desk.take(message(report(revision=2, at=10.0), retained=True))
+    assert desk.rows()[0]["last_seen"] == NOW - 7200
+    desk.take(message(report(revision=3, at=NOW * 2), retained=True, at=NOW + 1))
+    assert desk.rows()[0]["last_seen"] == NOW + 1
+
+
+def test_availability_before_and_after_the_first_report(desk):
+    desk.take(Arrived("cam-1", "available", b"online", NOW), message(report()))
+    assert [row["available"] for row in desk.rows()] == [True]
+    desk.take(Arrived("cam-1", "available", b"offline", NOW), message(report(revision=2)))
+    assert [row["available"] for row in desk.rows()] == [False]
+
+
+def test_history_holds_changes_and_is_bounded(desk):
+    running = {"line": "shop", "release": 4, "bundle_id": "b4", "gallery_sequence": 2}
+    desk.take(message(report()), message(report(revision=2)), message(report(revision=3, running=running)))
+    kinds = [(one["kind"], one["change"]["to"]) for one in desk.device()["history"]]
+    assert [kind for kind, _ in kinds] == ["running", "running", "state"]
+    assert kinds[0][1]["release"] == 4
+    for number in range(150):
+        desk.now += 1
+        desk.take(message(report(revision=4 + number, state=f"s{number}"), at=desk.now))
+    assert len(desk.device()["history"]) == MOST_HISTORY
+    assert desk.device()["history"][0]["change"]["to"] == "s149"
+
+
+def test_labels_follow_the_newest_report(desk):
+    desk.take(message(report()), message(report(revision=2, labels={"site": "paris"})))
+    assert [row["device"] for row in desk.rows(labels=(("site", "paris"),))] == ["cam-1"]
+    assert desk.rows(labels=(("site", "berlin"),)) == desk.rows(labels=(("group", "lab"),)) == []
+
+
+def test_silent_devices_are_forgotten_with_all_that_belongs_to_them(desk):
+    desk.take(message(report()), message(report("cam-2"), at=NOW + 80_000))
+    desk.now = NOW + 90_000
+    desk.take(Arrived("cam-2", "available", b"online", desk.now))
+    assert [row["device"] for row in desk.rows()] == ["cam-2"]
+    assert [row["device"] for row in desk.rows(labels=(("site", "berlin"),))] == ["cam-2"]
+    assert desk.device("cam-1") is None
+    assert desk.count("devices_forgotten") == 1
+
+
+def test_answers_are_kept_bounded_and_only_of_their_device(desk):
+    desk.take(message(report()), message(report("cam-2")))
+    for number in range(MOST_ANSWERS_TO_ONE + 5):
+        desk.take(message(answer(text=str(number)), "answer"))
+    assert len(desk.device()["answers"]) == MOST_ANSWERS_TO_ONE
+    assert desk.count("answers", result="refused") == 5
+
+
+def test_wrong_messages_are_counted_and_logged_once_a_device(desk, caplog):
+    for number in range(5):
+        desk.take(Arrived("cam-1", "reported", b"{%d" % number, NOW))
+    assert desk.count("wrong_messages", kind="reported", reason="invalid") == 5
+    assert len([one for one in caplog.records if "ignored a message" in one.message]) == 1
+    assert desk.rows() == []
+
+
+def test_too_many_devices_are_counted(desk, monkeypatch):
+    monkeypatch.setattr("gallery_sync.collector.writer.MOST_DEVICES", 2)
+    desk.take(*(message(report(f"cam-{number}")) for number in range(4)))
+    assert [row["device"] for row in desk.rows()] == ["cam-0", "cam-1"]
+    assert desk.count("reports", result="too_many_devices") == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, ["cam-0", "cam-1", "cam-2", "cam-3"]),
+        ({"line": "shop", "limit": 2}, ["cam-0", "cam-1"]),
+        ({"line": "other"}, []),
+        ({"after": "cam-1"}, ["cam-2", "cam-3"]),
+        ({"labels": (("site", "s1"),)}, ["cam-1", "cam-3"]),
+        ({"labels": (("site", "s1"), ("group", "lab")), "after": "cam-1"}, ["cam-3"]),
+        ({"labels": (("site", "s1"), ("group", "no"))}, []),
+        ({"state": "fetch"}, ["cam-2"]),
+        ({"release": 7}, ["cam-3"]),
+        ({"silent_s": 15.0}, ["cam-0", "cam-1"]),
+    ],
+)
+def test_query_selects_devices(desk, query, expected):
+    running = {"bundle_id": "b7", "release": 7}
+    more = [{}, {}, {"state": "fetch"}, {"running": running}]
+    for number, fields in enumerate(more):
+        labels = {"site": f"s{number % 2}", "group": "lab"}
+        desk.take(message(report(f"cam-{number}", labels=labels, **fields), at=NOW - 30 + 10 * number))
+    assert [row["device"] for row in desk.rows(**query)] == expected
+
+
+ANY = st.text(max_size=60)
+
+
+@given(state=ANY, reason=ANY, engine=ANY, site=ANY, cameras=st.dictionaries(ANY, ANY, max_size=3), text=ANY)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_of_a_device_is_stored_and_shown(desk, state, reason, engine, site, cameras, text):
+    desk.now += 60.0
+    texts = {"state": state, "reason": reason, "engine": engine, "site": site, "cameras": cameras}
+    tries = [a_try(reason=text)]
+    desk.take(message(report(revision=int(desk.now - NOW), tries=tries, **texts), at=desk.now))
+    (row,) = desk.rows()
+    assert {name: row["reported"][name] for name in texts} == texts
+    assert row["tries"][0]["reason"] == text
+    lines = [*device_table([DeviceRow.model_validate(row)], desk.now), *device_text(desk.device(), desk.now)]
+    assert all(line.isprintable() for line in lines)
+    with desk.database.reading() as db:
+        metrics = metrics_text(count_fleet(db, desk.now), desk.counters, {})
+    assert all(re.fullmatch(r"#.*|[a-z_]+(\{.*\})? [0-9.]+|", line) for line in metrics.split("\n"))
