@@ -7,7 +7,8 @@ Rules this module keeps:
    waits, is proved or is on trial.
 3. No error ends the loop: one of the network, the disk or a release has its outcome; any other is logged with its
    traceback, and tried again after a wait that grows.
-4. The agent talks to the repository and to files alone. Without a broker it is the same.
+4. What the agent does, it derives from the repository and from files alone. A message of the fleet wakes it, or is its
+   turn, where a rollout lets few devices switch at a time. Without a broker it is the same.
 5. A proof that started goes on to its end, beside the loop. A newer release is turned to after it.
 """
 
@@ -15,10 +16,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from edge.errors import BundleError, EngineError, FinesightError, GalleryError, GpuError, SyncError, one_line
-from gallery_sync.agent.doors import Erased, NothingBeforeError, StaleError, Steps, TakenOverError, World
+from gallery_sync.agent.check import Check
+from gallery_sync.agent.doors import Mailbox, NothingBeforeError, Requests, StaleError, Steps, TakenOverError, World
+from gallery_sync.agent.fleet_report import FleetReport
 from gallery_sync.agent.gates import why_not_download, why_not_install
 from gallery_sync.agent.journal import Journal
 from gallery_sync.agent.machine import (
@@ -34,7 +38,7 @@ from gallery_sync.agent.machine import (
     next_step,
 )
 from gallery_sync.agent.policy import Policy
-from gallery_sync.agent.report import Reporter
+from gallery_sync.agent.report import Reporter, Told
 from gallery_sync.agent.trial import Verdict, Watch, baseline_of, judge, look, read_baseline
 from gallery_sync.transport.errors import ReleaseError
 
@@ -43,20 +47,20 @@ log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 300.0  # after an error that nobody expects, or a journal that cannot be written
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the last complete check found."""
-
-    wanted: Target | None = None
-    refused: str | None = None
-    complete: bool = False  # nothing of it is left to do
-    problem: str | None = None  # why the last check was not complete
-
-
 class Agent:
     """The agent of one device."""
 
-    def __init__(self, steps: Steps, journal: Journal, policy: Policy, world: World, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        journal: Journal,
+        policy: Policy,
+        world: World,
+        reporter: Reporter,
+        mailbox: Mailbox | None = None,
+        fleet_report: FleetReport | None = None,
+        requests: Requests | None = None,
+    ) -> None:
         """Read the task from the journal.
 
         Args:
@@ -65,19 +69,22 @@ class Agent:
             policy: of the device.
             world: clocks and waiting.
             reporter: writes agent.json.
+            mailbox: the fleet; None: the device has no broker, and asks the repository now and then.
+            fleet_report: makes what the mailbox reports; None: nothing is reported.
+            requests: carries out what a person commands from afar; None: nothing is.
 
         Raises:
             StorageError: the journal cannot be read.
         """
         self._steps, self._journal, self._policy, self._world, self._reporter = steps, journal, policy, world, reporter
+        self._mailbox, self._fleet_report, self._requests = mailbox, fleet_report, requests
         self._task = journal.task()
         self._started = True  # the task is as another process left it
         if self._task.state in AT_REST:
             self._task, self._started = replace(self._task, state=State.CHECK), False
-        self._known = _Known()
-        self._erased = False
+        self._repository_check = Check(steps, journal, world, policy.poll_s)
+        self._told = Told()  # what the last report said, beside the task
         self._proving = False  # a proof goes on beside the loop
-        self._checked_s: float | None = None  # monotonic: the last check
         self._watch, self._watched = Watch(), None  # type: Watch, str | None
         self._failures = 0  # in a row, of the journal or unexpected
 
@@ -89,11 +96,35 @@ class Agent:
     def run(self, *, once: bool = False) -> None:
         """Run for ever, or until nothing is left to do but to wait for the next check, a window or the device."""
         while True:
+            self._carry_out()
             wait_s = self.turn()
             if once and self._is_waiting(wait_s):
                 return
-            if wait_s > 0:
-                self._world.sleep(wait_s)
+            if wait_s > 0 and (pause_s := self._guarded(partial(self._wait, wait_s))) > 0:
+                self._world.sleep(pause_s)
+
+    def _wait(self, wait_s: float) -> float:
+        """Wait, and return 0. The doorbell ends it, and where the agent waits for a turn, whatever arrives does."""
+        if self._mailbox is None:
+            self._world.sleep(wait_s)
+            return 0.0
+        now_s, report_s = self._world.monotonic, max(1.0, self._policy.fleet.report_every_s)
+        end_s = now_s() + wait_s
+        while (left_s := end_s - now_s()) > 0:
+            self._mailbox.wait(min(left_s, report_s))
+            self._carry_out()
+            if self._mailbox.rang():
+                self._repository_check.hurry()
+                return 0.0
+            if self._task.state not in AT_REST:
+                return 0.0
+            self._report()
+        return 0.0
+
+    def _carry_out(self) -> None:
+        """Let commands be carried out, between two steps."""
+        if self._requests is not None:
+            self._requests.turn(proving=self._proving)
 
     def _is_waiting(self, wait_s: float) -> bool:
         if self._failures or self._task.state is State.IDLE:
@@ -102,13 +133,10 @@ class Agent:
 
     def turn(self) -> float:
         """Do one action and store what follows; return how long to wait before the next one, in seconds."""
-        try:
-            step = self._step()
-        except FinesightError as error:  # the journal
-            return self._failed(one_line(str(error)))
-        except Exception as error:  # whatever it is, what serves goes on, and the next turn may succeed
-            log.exception("an error that nobody expects")
-            return self._failed(f"{type(error).__name__}: {one_line(str(error))}; see the log of the agent")
+        return self._guarded(self._turn)
+
+    def _turn(self) -> float:
+        step = self._step()
         self._failures = 0
         wait_s = step.wait_s
         if wait_s > 0:
@@ -117,10 +145,20 @@ class Agent:
             wait_s *= 1.0 + self._policy.jitter * (2.0 * self._world.jitter() - 1.0)
         return wait_s
 
+    def _guarded(self, action: Callable[[], float]) -> float:
+        """Return how long to wait after an action, whatever it raises."""
+        try:
+            return action()
+        except FinesightError as error:  # the journal
+            return self._failed(one_line(str(error)))
+        except Exception as error:  # whatever it is, what serves goes on, and the next turn may succeed
+            log.exception("an error that nobody expects")
+            return self._failed(f"{type(error).__name__}: {one_line(str(error))}; see the log of the agent")
+
     def _failed(self, reason: str) -> float:
         self._failures += 1
         log.warning("%s", reason)
-        self._reporter.write(self._task, reason, self._steps)
+        self._report(replace(self._told, reason=reason))
         return min(self._policy.poll_s * 2.0 ** min(self._failures - 1, 30), max(self._policy.poll_s, _LONGEST_PAUSE_S))
 
     def _step(self) -> Step:
@@ -130,7 +168,7 @@ class Agent:
         step = next_step(task, facts, self._policy)
         if step.store:
             self._journal.store(step, facts.now)
-        self._task, self._started, self._erased = step.task, False, False
+        self._task, self._started, self._repository_check.erased = step.task, False, False
         self._tell(task, step)
         return step
 
@@ -141,11 +179,27 @@ class Agent:
             log.info("%s%s%s", after.state.value, of, f": {after.failed}" if after.failed else "")
         if step.ended is not None:
             text = f"{step.ended.release.name} {step.ended.outcome}"
-            level = logging.INFO if step.ended.outcome == "confirmed" else logging.WARNING
+            level = logging.INFO if step.ended.outcome in ("confirmed", "postponed") else logging.WARNING
             log.log(level, "%s%s", text, f": {step.ended.reason}" if step.ended.reason else "")
             self._tidy()
         if step.store or step.wait_s > 0 or after.state not in AT_REST:
-            self._reporter.write(after, step.reason or self._known.problem, self._steps)
+            self._report(self._what_to_tell(step))
+
+    def _what_to_tell(self, step: Step) -> Told:
+        known = self._repository_check.known
+        reason = step.reason or known.problem or (known.waits if step.task.state in AT_REST else None)
+        return Told(reason, known.wanted, known.refusal, known.waits, waits_for_turn=step.waits_for_turn)
+
+    def _report(self, told: Told | None = None) -> None:
+        """Write the report, and tell the fleet; None: again, because time has passed."""
+        self._told = told = told or self._told
+        self._reporter.write(self._task, told, self._steps)
+        if self._mailbox is None or self._fleet_report is None:
+            return
+        try:
+            self._mailbox.put(self._fleet_report.content(self._task, told, self._steps))
+        except FinesightError as error:
+            log.warning("cannot report to the fleet: %s", error)
 
     def _tidy(self) -> None:
         try:
@@ -155,29 +209,46 @@ class Agent:
 
     def _facts(self, task: Task, outcome: Outcome | None) -> Facts:
         verdict = self._judge(task) if task.state is State.TRIAL and outcome is not None else Verdict("waiting")
-        wanted = self._known.wanted
+        known, here, release = self._repository_check.known, self._steps.surroundings(), self._terms(task)
         return Facts(
             now=self._world.now(),
             boot_id=self._world.boot_id,
             new_trial=self._world.new_trial(),
             outcome=outcome,
-            wanted=wanted,
+            wanted=known.wanted,
             serving=self._steps.serving(),
-            gate=self._expired() or why_not_download(self._policy, self._steps.surroundings()),
-            window=self._why_not_install(),
-            held=self._journal.held(wanted if task.state in AT_REST else task.release),
+            gate=self._expired() or why_not_download(self._policy, here, release, has_begun=task.has_begun),
+            window=self._expired() or why_not_install(self._policy, here, release),
+            turn=self._why_no_turn(release) if task.state is State.ARMED else None,
+            stays=known.stays,
+            waits=known.waits,
+            held=self._journal.held(known.wanted if task.state in AT_REST else task.release),
             verdict=verdict.kind,
             verdict_reason=verdict.reason,
             baseline=baseline_of(self._steps.signs()) if task.state is State.ARMED else None,
-            erased=self._erased,
+            erased=self._repository_check.erased,
         )
+
+    def _terms(self, task: Task) -> Target | None:
+        """Return the release that is under way, with what its rollout says now."""
+        wanted = self._repository_check.known.wanted
+        return wanted if task.state in AT_REST or wanted == task.release else task.release
 
     def _expired(self) -> str | None:
         fresh = self._steps.freshness()
         return "the signed metadata is expired; nothing is installed" if fresh is not None and fresh.expired else None
 
-    def _why_not_install(self) -> str | None:
-        return self._expired() or why_not_install(self._policy, self._steps.surroundings())
+    def _why_no_turn(self, release: Target | None) -> str | None:
+        if release is None or release.max_unavailable is None:
+            return None
+        if self._mailbox is None:
+            return (
+                f"rollout {release.plan} gives devices turns, which this one cannot hear; set fleet.host in "
+                "agent.yaml, or enrol it with an account at the broker"
+            )
+        if self._mailbox.has_turn(release.sequence, release.plan):
+            return None
+        return f"waits for its turn at its {release.unavailable_by}"
 
     def _judge(self, task: Task) -> Verdict:
         trial = task.trial or ""
@@ -191,9 +262,10 @@ class Agent:
         self._proving = self._proving and task.state is State.PROVE
         if task.state is State.CHECK:
             return self._check()
-        if task.state in BEFORE_SWITCH | {State.TRIAL} and self._is_check_due():
+        if task.state in BEFORE_SWITCH | {State.TRIAL} and self._repository_check.is_due:
             self._check()  # a newer release, or urgent deletions
-            is_other = self._erased or self._known.wanted not in (None, task.release)
+            known = self._repository_check.known
+            is_other = self._repository_check.erased or known.stays or known.wanted not in (None, task.release)
             if is_other and task.state in BEFORE_SWITCH and not self._proving:
                 return Outcome("more")
         actions: dict[State, Callable[[Task, Target], Outcome | None]] = {
@@ -223,47 +295,23 @@ class Agent:
     def _switch(self, task: Task, release: Target) -> Outcome | None:
         return None if self._steps.switch(release, task.trial or "") else Outcome("already")
 
-    def _prove(self, _: Task, release: Target) -> Outcome | None:
+    def _prove(self, task: Task, release: Target) -> Outcome | None:
         was_proving, self._proving = self._proving, False
-        if not was_proving and (closed := self._why_not_install()):
+        if not was_proving and (closed := self._why_not_prove(task)):
             return Outcome("more", closed)
         progress = self._steps.prove(release)
         self._proving = progress is not None
         return Outcome("busy", progress) if self._proving else None
 
-    def _is_check_due(self) -> bool:
-        since_s = self._checked_s
-        return since_s is None or self._world.monotonic() - since_s >= self._policy.poll_s
+    def _why_not_prove(self, task: Task) -> str | None:
+        if self._requests is not None and self._requests.proves:
+            return "waits until a command has proved its pair"
+        return self._expired() or why_not_install(self._policy, self._steps.surroundings(), self._terms(task))
 
     def _check(self) -> Outcome:
         """Look at the repository, and apply urgent deletions first."""
-        self._checked_s = self._world.monotonic()
-        try:
-            self._look_at_repository()
-        except FinesightError as error:
-            reason = one_line(str(error))
-            if reason != self._known.problem:
-                log.warning("%s", reason)
-            self._known = replace(self._known, complete=False, problem=reason)
-            return Outcome("later", reason)
-        self._reporter.checked(self._world.now())
-        refused = self._known.refused
-        return Outcome("later", refused) if refused else DONE
-
-    def _look_at_repository(self) -> None:
-        if self._known.complete and self._steps.unchanged():
-            self._known = replace(self._known, problem=self._known.refused)
-            return
-        read = self._steps.read()
-        if read.refused and read.refused != self._known.refused:
-            log.warning("%s", read.refused)
-        self._known = _Known(read.wanted, read.refused, complete=False, problem=read.refused)
-        erased: Erased = self._steps.erase()
-        if erased.receipts:
-            self._journal.add_receipts(erased.receipts)
-            log.info("%d urgent deletions are applied", len(erased.receipts))
-        self._erased = self._erased or erased.changed
-        self._known = replace(self._known, complete=True)
+        begun = self._task.release.sequence if self._task.release and self._task.has_begun else 0
+        return self._repository_check.look(begun, self._reporter.checked)
 
 
 def outcome_of(error: FinesightError, state: State) -> Outcome:

@@ -39,8 +39,23 @@ class Freshness:
 class Read:
     """What a repository says."""
 
-    wanted: Target | None = None  # None: this device must not run the newest release
-    refused: str | None = None  # why
+    wanted: Target | None = None  # None: this device must not run the newest release, or stays at the one that it has
+    refused: str | None = None  # why it must not
+    waits: str | None = None  # why it does not take what other devices take
+    refused_release: Target | None = None  # as far as it is known
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The pair that the pointer names."""
+
+    slot: str
+    bundle_id: str
+    gallery: str  # generation
+    line: str | None = None  # None: installed by hand
+    sequence: int | None = None
+    gallery_sequence: int | None = None
+    trial: str | None = None  # None: confirmed, or activated by a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +73,12 @@ class Steps(Protocol):
         """Return whether the repository is as it was when it was last read; one small request."""
         ...
 
-    def read(self) -> Read:
-        """Read and verify what is signed, and judge whether this device may run it."""
+    def read(self, begun: int = 0) -> Read:
+        """Read and verify what is signed, choose a release, and judge whether this device may run it.
+
+        Args:
+            begun: sequence number of the release of which a try is under way; 0: none.
+        """
         ...
 
     def erase(self) -> Erased:
@@ -106,6 +125,10 @@ class Steps(Protocol):
         """Return what the pointer of the device says."""
         ...
 
+    def active(self) -> Active | None:
+        """Return the active pair; None: there is none, or the pointer is damaged."""
+        ...
+
     def signs(self) -> VitalSigns | None:
         """Return the vital signs of the device; None: it does not run."""
         ...
@@ -136,6 +159,19 @@ class Mailbox(Protocol):
 
     def has_turn(self, sequence: int, plan: str | None) -> bool:
         """Return whether this device may switch to a release of a plan now."""
+        ...
+
+
+class Requests(Protocol):
+    """The commands of people, as the agent sees them."""
+
+    @property
+    def proves(self) -> bool:
+        """Whether a command proves a pair now; two proofs at once could need more memory than there is."""
+        ...
+
+    def turn(self, *, proving: bool = False) -> None:
+        """Carry out what may be carried out now, between two steps; it returns soon, and never raises."""
         ...
 
 

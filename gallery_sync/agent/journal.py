@@ -7,7 +7,8 @@ Rules this module keeps:
    file cannot take back what was stored. A dozen stores a release need no more speed.
 3. A journal that is damaged, or written by a newer version, is set aside and replaced by an empty one, and that is
    told. The agent rebuilds the task of an empty journal from the pointer, and the quarantine from its last report.
-4. A journal of an older version is brought up to date in one transaction.
+4. A journal of an older version is brought up to date in one transaction. A column that an older agent can do without
+   is added without another version: after a way back to an older package, that reads the journal as it did.
 5. Every table is bounded.
 """
 
@@ -62,6 +63,7 @@ _MIGRATIONS = (
     ) WITHOUT ROWID;
     """,
 )
+_ADDED = (("history", "plan", "TEXT"),)  # columns, which an older agent leaves empty
 _SOUND = {  # what each row keeps to
     "quarantine": "typeof(sequence) = 'integer' AND sequence >= 0 AND count >= 1 AND typeof(until) IN ('real', 'null')",
     "spent": "typeof(bytes) = 'integer' AND bytes >= 0",
@@ -92,6 +94,7 @@ class Past:
     outcome: str  # as in machine.Ended
     reason: str | None
     trial: str | None
+    plan: str | None = None  # the rollout that brought the release
 
 
 class Journal:
@@ -152,8 +155,8 @@ class Journal:
     def _add_past(self, ended: Ended, now: float) -> None:
         one = ended.release
         self._run(
-            "INSERT INTO history (at, line, sequence, bundle_id, gallery_sequence, outcome, reason, trial) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO history (at, line, sequence, bundle_id, gallery_sequence, outcome, reason, trial, plan) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             now,
             one.line,
             one.sequence,
@@ -162,6 +165,7 @@ class Journal:
             ended.outcome,
             ended.reason,
             ended.trial,
+            one.plan,
         )
         self._run("DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?", MOST_ENDED)
         if ended.outcome == "confirmed":  # a newer release clears the quarantine
@@ -203,7 +207,8 @@ class Journal:
 
     def history(self, most: int = MOST_ENDED) -> list[Past]:
         """Return how the last tries ended, the newest first."""
-        columns = "at, line, sequence, bundle_id, gallery_sequence, outcome, reason, trial"
+        plan = "plan" if "plan" in self._columns("history") else "NULL"  # `status` reads what an older agent left
+        columns = f"at, line, sequence, bundle_id, gallery_sequence, outcome, reason, trial, {plan}"
         return [Past(*row) for row in self._all(f"SELECT {columns} FROM history ORDER BY id DESC LIMIT ?", most)]  # noqa: S608
 
     def add_receipts(self, receipts: Iterable[Receipt]) -> None:
@@ -262,6 +267,9 @@ class Journal:
                 self._run("INSERT INTO failures VALUES (?, ?, ?, ?)", sha256, one.count, one.again_at_s, one.reason)
                 newest = "SELECT sha256 FROM failures ORDER BY again_at DESC LIMIT ?"
                 self._run(f"DELETE FROM failures WHERE sha256 NOT IN ({newest})", MOST_FAILURES)  # noqa: S608
+
+    def _columns(self, table: str) -> set[str]:
+        return {row[1] for row in self._all(f"PRAGMA table_info({table})")}
 
     def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._mapped():
@@ -363,21 +371,28 @@ def _open(path: Path) -> sqlite3.Connection:
 def _migrate(connection: sqlite3.Connection) -> None:
     """Bring a journal up to date in one transaction; a new file is a journal of version 0."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version == VERSION:
-        return
-    if not 0 <= version < VERSION:
+    if not 0 <= version <= VERSION:
         raise _DamagedError(f"is of version {version}, and this agent reads up to {VERSION}")
+    missing = [one for one in _ADDED if version < VERSION or one[1] not in _columns(connection, one[0])]
+    if version == VERSION and not missing:
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         for migration in _MIGRATIONS[version:]:
             for statement in filter(str.strip, migration.split(";")):
                 connection.execute(statement)
+        for table, column, kind in missing:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
 def _check_pages(connection: sqlite3.Connection) -> None:
@@ -429,11 +444,19 @@ def _read_task(content: str) -> Task:
     state, release = State(found["state"]), found.get("release")
     known = {name: found[name] for name in Task.__dataclass_fields__ if name in found} | {"state": state}
     if release is not None:
-        known["release"] = Target(**{name: release[name] for name in Target.__dataclass_fields__ if name in release})
+        known["release"] = _read_target(release)
     task = Task(**known)
     if not all(isinstance(value, (int, float)) for value in (task.since, task.stores, task.boots, task.not_before)):
         raise TypeError("found a task whose numbers are none")
     return task
+
+
+def _read_target(found: Any) -> Target:
+    release = {name: found[name] for name in Target.__dataclass_fields__ if name in found}
+    windows = release.get("windows", [])
+    if not isinstance(windows, list) or not all(isinstance(window, str) for window in windows):
+        raise TypeError("found windows that are no list of texts")
+    return Target(**release | {"windows": tuple(windows)})
 
 
 def _key(release: Target) -> tuple[str, int]:

@@ -20,12 +20,13 @@ from edge.bundle.change_lock import changing
 from edge.bundle.layout import gallery_folder, slot_folder
 from edge.bundle.pairs import Pair, read_pointer_or_none
 from edge.bundle.prove import Prove
-from edge.errors import BundleError, FinesightError, GalleryError, SyncError
-from edge.telemetry.vital_signs import STALE_S, VitalSigns, machine_boot_id, read_vital_signs
-from gallery_sync.agent.doors import NothingBeforeError, StaleError, TakenOverError
+from edge.errors import BundleError, GalleryError, SyncError
+from edge.telemetry.vital_signs import VitalSigns, fresh_vital_signs
+from gallery_sync.agent.doors import Active, NothingBeforeError, StaleError, TakenOverError
 from gallery_sync.agent.machine import Serving, Target
 from gallery_sync.agent.proof_thread import ProofThread
 from gallery_sync.device.security_floor import raise_security_floor
+from gallery_sync.remote_hands.config_files import why_busy
 from gallery_sync.transport.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,8 @@ class LocalSteps:
             if active is not None and active.trial == trial:
                 return True
             staged = self._staged(release)
+            if busy := why_busy(self._state_dir):
+                raise SyncError(f"{self._state_dir}: {busy}")
             with _as_stale():
                 pointer = slots.activate(self._state_dir, staged.slot, staged.gallery, _proved_already, trial)
         return pointer.trial == trial
@@ -152,11 +155,26 @@ class LocalSteps:
 
     def serving(self) -> Serving:
         """Return what the pointer says; nothing if it is damaged."""
-        active, _ = read_pointer_or_none(self._state_dir)
+        active = self.active()
         if active is None:
             return Serving()
+        return Serving(active.line, active.sequence, active.trial, active.bundle_id, active.gallery_sequence or 0)
+
+    def active(self) -> Active | None:
+        """Return the active pair; None: there is none, or the pointer is damaged."""
+        active, _ = read_pointer_or_none(self._state_dir)
+        if active is None:
+            return None
         name = active.release
-        return Serving(name.line if name else None, name.sequence if name else None, active.trial)
+        return Active(
+            active.slot,
+            active.bundle_id,
+            active.gallery,
+            name.line if name else None,
+            name.sequence if name else None,
+            name.gallery_sequence if name else None,
+            active.trial,
+        )
 
     def pair(self) -> Pair | None:
         """Return the active pair."""
@@ -165,13 +183,7 @@ class LocalSteps:
 
     def signs(self) -> VitalSigns | None:
         """Return fresh vital signs; None: the device does not run, or is stopping."""
-        try:
-            signs = read_vital_signs(self._state_dir)
-        except FinesightError as error:
-            log.debug("%s", error)
-            return None
-        age_s = None if signs is None else signs.age_s(self._monotonic(), machine_boot_id())
-        return signs if age_s is not None and age_s <= STALE_S else None
+        return fresh_vital_signs(self._state_dir, self._monotonic())
 
 
 def _proved_already(*_: object) -> list[str]:

@@ -16,12 +16,14 @@ Rules this module keeps:
    comes.
 4. A pair that is on trial stays only by CONFIRM. The third boot that finds it unconfirmed rolls it back.
 5. What a person does by hand wins: a trial that is gone is over.
-6. A newer release replaces one that is not switched to yet. A proof that goes on, or a trial, is ended first.
+6. A newer release replaces one that is not switched to yet. A proof that goes on, or a trial, is ended first. So does
+   one that a device may not take any more, as when a rollout is paused: it drops what it prepared.
+7. What a rollout says of a release is no part of which release it is: a rollout that ends disturbs no try.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal
 
@@ -73,6 +75,11 @@ class Target:
     bundle_sequence: int = 0
     gallery_sequence: int = 0
     security_floor: int = 0  # of its bundle head: raised once it is confirmed
+    plan: str | None = field(default=None, compare=False)  # the rollout that brings it; None: it is for all
+    windows: tuple[str, ...] = field(default=(), compare=False)  # of that rollout; local time; none: always
+    deadline: float | None = field(default=None, compare=False)  # Unix seconds: no try begins afterwards
+    max_unavailable: int | None = field(default=None, compare=False)  # devices that switch at a time; None: all
+    unavailable_by: str = field(default="site", compare=False)  # the label that they share
 
     @property
     def name(self) -> str:
@@ -96,6 +103,11 @@ class Task:
     postponed: int = 0  # failures in a row of the network or the disk
     not_before: float = 0.0  # Unix seconds: no try earlier than this
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a try of the release is under way, or was put off."""
+        return self.release is not None and (self.state not in AT_REST or self.stores > 0 or self.postponed > 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -118,6 +130,8 @@ class Serving:
     line: str | None = None  # None: nothing is active, or it was installed by hand
     sequence: int | None = None
     trial: str | None = None  # None: confirmed, or activated by a person
+    bundle_id: str = ""
+    gallery_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +157,9 @@ class Facts:
     serving: Serving = Serving()
     gate: str | None = None  # why no download may start now
     window: str | None = None  # why nothing may be proved or switched now
+    turn: str | None = None  # why it is not this device's turn to switch
+    stays: bool = False  # the device takes no release: it stays at the one that it has
+    waits: str | None = None  # why it does not take what other devices take
     held: Held | None = None  # the quarantine of the release that is under way or wanted
     verdict: Literal["waiting", "good", "bad"] = "waiting"  # of the trial
     verdict_reason: str | None = None
@@ -168,6 +185,7 @@ class Step:
     store: bool = False  # write the task to the journal before its action is done
     wait_s: float = 0.0  # before its action is done
     reason: str | None = None  # why it waits, for the report
+    waits_for_turn: bool = False
     hold: Held | None = None  # enters the quarantine with the same store
     ended: Ended | None = None  # enters the history with the same store
 
@@ -197,9 +215,12 @@ def _reconcile(task: Task, facts: Facts) -> Step | None:
     trial = facts.serving.trial
     ours = task.state is State.FAILSAFE or (task.state in SWITCHED and task.trial == trial)
     if trial is not None and not ours:
-        release = Target(facts.serving.line or "", facts.serving.sequence or 0, "")
-        if task.release and (task.release.line, task.release.sequence) == (release.line, release.sequence):
-            release = task.release
+        serving = facts.serving
+        release = Target(
+            serving.line or "", serving.sequence or 0, serving.bundle_id, gallery_sequence=serving.gallery_sequence
+        )
+        names = (one for one in (task.release, facts.wanted) if one is not None)
+        release = next((one for one in names if (one.line, one.sequence) == (release.line, release.sequence)), release)
         adopted = Task(State.TRIAL, release, facts.now, trial=trial, boot_id=facts.boot_id, boots=1)
         return _stored(task, adopted, facts)
     if trial is None and task.state is State.TRIAL:
@@ -219,10 +240,14 @@ def _resume(task: Task, facts: Facts) -> Step:
 
 
 def _replaced(task: Task, facts: Facts) -> Step | None:
-    """Turn to a newer release, or prepare the release again."""
+    """Turn to another release, drop what is prepared, or prepare the release again."""
     wanted, release = facts.wanted, task.release
-    if wanted is not None and wanted != release:
-        return Step(Task(State.GATE, wanted, facts.now, stores=task.stores), store=True)
+    if facts.stays or (wanted is not None and wanted != release):
+        is_back = wanted is None or (release is not None and wanted.sequence < release.sequence)
+        dropped = Ended(release, "postponed", facts.waits, None) if is_back and release is not None else None
+        if wanted is None or _serves(wanted, facts):
+            return Step(Task(State.IDLE, wanted, facts.now), store=True, ended=dropped, reason=facts.waits)
+        return Step(Task(State.GATE, wanted, facts.now), store=True, ended=dropped)
     if facts.erased and task.state is not State.FETCH:
         return _stored(task, replace(task, state=State.FETCH, since=facts.now), facts)
     return None
@@ -235,12 +260,16 @@ def _idle(task: Task, _facts: Facts, _policy: Policy) -> Step:
 def _check(task: Task, facts: Facts, policy: Policy) -> Step:
     outcome, wanted = facts.outcome, facts.wanted
     reason = outcome.reason if outcome else None
-    serves = wanted is not None and (facts.serving.line, facts.serving.sequence) == (wanted.line, wanted.sequence)
-    if wanted is None or serves or (outcome and outcome.kind != "done"):
+    if wanted is None or _serves(wanted, facts) or (outcome and outcome.kind != "done"):
         return Step(replace(task, state=State.IDLE), wait_s=policy.poll_s, reason=reason)
     same = task.release == wanted
-    started = replace(task, state=State.GATE) if same else Task(State.GATE, wanted, facts.now)
-    return Step(started)
+    if not same:
+        return Step(Task(State.GATE, wanted, facts.now))
+    return Step(replace(task, state=State.GATE, release=wanted if wanted.plan else task.release))
+
+
+def _serves(wanted: Target, facts: Facts) -> bool:
+    return (facts.serving.line, facts.serving.sequence) == (wanted.line, wanted.sequence)
 
 
 def _gate(task: Task, facts: Facts, policy: Policy) -> Step:
@@ -288,6 +317,8 @@ def _prepare(task: Task, facts: Facts, policy: Policy) -> Step:
 def _armed(task: Task, facts: Facts, policy: Policy) -> Step:
     if facts.window:
         return Step(task, wait_s=policy.poll_s, reason=facts.window)
+    if facts.turn:
+        return Step(task, wait_s=policy.poll_s, reason=facts.turn, waits_for_turn=True)
     switching = replace(
         task,
         state=State.SWITCH,

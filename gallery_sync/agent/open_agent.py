@@ -7,13 +7,14 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.request import getproxies_environment
 
 from pydantic import BaseModel, ConfigDict
 
+from edge import __version__
 from edge.bundle.prove import ProofOptions, Prover, prover
 from edge.config.schema import EngineConfig
 from edge.config.yaml_file import load_typed
@@ -25,13 +26,16 @@ from edge.telemetry.known_secrets import remember
 from edge.telemetry.vital_signs import machine_boot_id, monotonic_s
 from gallery_sync.agent.agent import Agent
 from gallery_sync.agent.doors import World, local_time
-from gallery_sync.agent.journal import open_journal
+from gallery_sync.agent.fleet_report import About, FleetReport
+from gallery_sync.agent.journal import Journal, open_journal
+from gallery_sync.agent.open_fleet import Fleet, Parts, hands_of
 from gallery_sync.agent.policy import Policy
 from gallery_sync.agent.report import Reporter, read_held
 from gallery_sync.agent.repository_steps import DeviceSteps, RenewedDeadline, Repository
 from gallery_sync.device.fetch import Options
-from gallery_sync.device.source import open_source
+from gallery_sync.device.source import Source, open_source
 from gallery_sync.fresh_files import one_at_a_time
+from gallery_sync.remote_hands.config_files import current
 from gallery_sync.transport.byte_budget import ByteBudget
 from gallery_sync.transport.http_connection import Access
 from gallery_sync.transport.network_manager import MeteredNetwork
@@ -82,7 +86,13 @@ def one_agent(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def open_agent(place: Place, policy: Policy, prove: Prover | None = None, world: World | None = None) -> Agent:
+def open_agent(
+    place: Place,
+    policy: Policy,
+    prove: Prover | None = None,
+    world: World | None = None,
+    fleet: Fleet | None = None,
+) -> Agent:
     """Return the agent of a device.
 
     Args:
@@ -90,6 +100,7 @@ def open_agent(place: Place, policy: Policy, prove: Prover | None = None, world:
         policy: of the device.
         prove: tries a pair; None: in a child process, with the engine of the device.
         world: clocks and waiting; None: the real ones.
+        fleet: of the device; None: it has none.
 
     Raises:
         ConfigError: device.yaml is wrong.
@@ -113,19 +124,49 @@ def open_agent(place: Place, policy: Policy, prove: Prover | None = None, world:
         budget=budget,
     )
     ledger = RetryLedger(journal, now_s=world.now, jitter=world.jitter)
-    source = open_source(transport, place.state_dir, line=place.line, ledger=ledger)
+    source = open_source(transport, place.state_dir, line=place.line, ledger=ledger, labels=policy.labels)
     options = Options(may_fetch_whole=budget.may_fetch_whole)
     repository = Repository(source, cast("TrustedClient", source.client).freshness, deadline, budget, options)
-    prove = prove or _prover(place, policy)
+    proof = _proof_options(place, policy)
+    prove = prove or prover(proof, place.state_dir)
     steps = DeviceSteps(place.state_dir, repository, policy, prove, world.monotonic, local_time)
-    reporter = Reporter(place.state_dir, journal, world.now, journal.told)
-    return Agent(steps, journal, policy, world, reporter)
+    fleet = fleet or Fleet()
+    reporter = Reporter(place.state_dir, journal, world.now, journal.told, fleet.about)
+    fleet_report = _fleet_report(place.state_dir, source, journal, policy, world)
+    parts = Parts(
+        place.state_dir,
+        place.device_config,
+        repository,
+        journal,
+        prover(replace(proof, build=False)),
+        prover(proof, place.state_dir),
+    )
+    hands = hands_of(fleet, policy, parts, world.now)
+    return Agent(steps, journal, policy, world, reporter, fleet.mailbox, fleet_report, hands)
 
 
-def _prover(place: Place, policy: Policy) -> Prover:
-    """Return what proves a pair: with the engine of the device, and engines that are built for minutes."""
+def _fleet_report(
+    state_dir: Path, source: Source, journal: Journal, policy: Policy, world: World
+) -> FleetReport | None:
+    """Return what makes the reports to the fleet; None: the device is not enrolled."""
+    identity = source.identity
+    if identity.device_id is None:
+        return None
+    about = About(
+        identity.device_id,
+        source.line,
+        identity.labels,
+        __version__,
+        policy.commands.allow,
+        lambda: current(state_dir),
+    )
+    return FleetReport(about, journal, world.now, journal.told)
+
+
+def _proof_options(place: Place, policy: Policy) -> ProofOptions:
+    """Return how a pair is proved: with the engine of the device, and engines that are built for minutes."""
     engine = load_typed(place.device_config, _Device).engine if place.device_config else EngineConfig()
-    options = ProofOptions(
+    return ProofOptions(
         engine.backend,
         engine.threads,
         engine.precision,
@@ -135,7 +176,6 @@ def _prover(place: Place, policy: Policy) -> Prover:
         p95_ms=policy.proof.p95_ms,
         memory_mib=policy.proof.memory_mib,
     )
-    return prover(options, place.state_dir)
 
 
 def real_world() -> World:

@@ -11,11 +11,17 @@
       free_bytes: 67108864      # stay free
     install:
       windows: ["Sat,Sun 02:00-05:00"]  # when to prove and to switch; default: always
+      permit: false             # wait for the permission of another program
     trial:
       seconds: 300
       frame_rate: 0.8           # of the release before
     quarantine:
       seconds: 3600             # doubles with each failure of the same release
+    labels: {site: berlin}      # that rollouts select by, beside those of the enrolment
+    fleet:                      # how to reach its broker, see gallery_sync.mailbox.settings
+      report_every_s: 300       # where nothing but numbers changes
+    commands:                   # that a person may send from afar, see gallery_sync.remote_hands.permission
+      allow: [sync, rollback]   # default: none
 
 The types below say what each key means, and its default.
 """
@@ -28,6 +34,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gallery_sync.agent.windows import Window, parse_window
+from gallery_sync.device.identity import OwnLabels
+from gallery_sync.mailbox.settings import Fleet
+from gallery_sync.remote_hands.permission import Commands
 from gallery_sync.transport.byte_budget import BytePolicy, Metered
 
 Seconds = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
@@ -72,6 +81,8 @@ class Install(_WithWindows):
 
     A proof that started goes on when the window closes. The switch waits for the next window then.
     """
+
+    permit: bool = False  # wait for the permission of another program, see gallery_sync.device.permit
 
 
 class RepositoryAccess(_Part):
@@ -124,6 +135,9 @@ class Policy(_Part):
     proof: Proof = Proof()
     trial: Trial = Trial()
     quarantine: Quarantine = Quarantine()
+    labels: OwnLabels = Field(default_factory=dict)
+    fleet: Fleet = Fleet()
+    commands: Commands = Commands()
 
     @property
     def bytes(self) -> BytePolicy:

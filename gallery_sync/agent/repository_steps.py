@@ -12,7 +12,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,22 +28,27 @@ from gallery_sync.agent.machine import Target
 from gallery_sync.agent.policy import Policy
 from gallery_sync.command_line import utc_now
 from gallery_sync.device.fetch import Options, cache_folder, clear_cache, fetch
+from gallery_sync.device.permit import read_permit
 from gallery_sync.device.pull import erase, known
 from gallery_sync.device.root_of_trust import keep_root
 from gallery_sync.device.source import Source
 from gallery_sync.device.stage import Fetched, stage
 from gallery_sync.device.state_folder import make_ready, one_pull
-from gallery_sync.device.wanted import Wanted, read_wanted
+from gallery_sync.device.wanted import RefusedError, Wanted, read_wanted
+from gallery_sync.formats.documents import Release
+from gallery_sync.formats.rollouts import Plan
+from gallery_sync.remote_hands.config_files import why_busy
 from gallery_sync.transport.byte_budget import ByteBudget
 from gallery_sync.transport.errors import ReleaseError, StorageError
 from gallery_sync.transport.time_limits import Deadline
+from gallery_sync.trust.clock import BUILT_AT, read_time
 
 if TYPE_CHECKING:
     from gallery_sync.trust.client import Freshness as SignedFreshness
 
 log = logging.getLogger(__name__)
 
-_CHECK_LIMIT_S = 300.0
+CHECK_LIMIT_S = 300.0
 
 
 class RenewedDeadline(Deadline):
@@ -96,40 +101,54 @@ class DeviceSteps(LocalSteps):
         self._prover = prove
         self._repository, self._policy, self._local_time = repository, policy, local_time
         self._wanted: Wanted | None = None  # the newest release, as it was read last
+        self._read_trusted: str | None = None  # the hash of the timestamp that it was read with
         self._fetched: Fetched | None = None
 
     def unchanged(self) -> bool:
         """Return whether the repository is as it was when it was last read; one small request."""
-        self._repository.deadline.renew(_CHECK_LIMIT_S)
-        is_same = self._repository.source.client.unchanged()
+        self._repository.deadline.renew(CHECK_LIMIT_S)
+        source = self._repository.source
+        is_same = source.trusted() == self._read_trusted and source.client.unchanged()  # a command may refresh, too
         if not is_same and self.pair() is not None and self._proof is None:
             self._prover.start_early()  # while the rest is read; most changes are of a gallery, and small
         return is_same
 
-    def read(self) -> Read:
-        """Read and verify what is signed, and judge whether this device may run it.
+    def read(self, begun: int = 0) -> Read:
+        """Read and verify what is signed, choose a release, and judge whether this device may run it.
+
+        Args:
+            begun: sequence number of the release of which a try is under way; 0: none.
 
         Raises:
             TrustError: the metadata is expired, older than before, or not signed as it must be.
             SyncError: the network or the disk failed.
         """
-        self._repository.deadline.renew(_CHECK_LIMIT_S)
+        self._repository.deadline.renew(CHECK_LIMIT_S)
         self._wanted = None
         try:
-            self._wanted = self._read_wanted()
+            self._wanted = self._read_wanted(begun)
+        except RefusedError as error:
+            return _refused(error)
         except ReleaseError as error:
             return Read(refused=str(error))
         finally:
             if not self._is_other_gallery():
                 self._prover.close()
-        return Read(_target(self._wanted))
+        return Read(_target(self._wanted), waits=self._wanted.waits)
 
-    def _read_wanted(self) -> Wanted:
+    def _read_wanted(self, begun: int) -> Wanted:
         source = self._repository.source
         with self._disk_errors():
             source.client.refresh()
+            self._read_trusted = source.trusted()
             keep_root(self._state_dir, source.root)
-            return read_wanted(source.client, source.objects, known(self._state_dir, source.line))
+            had = known(self._state_dir, source.line, source.identity, self._time(), begun)
+            return read_wanted(source.client, source.objects, had)
+
+    def _time(self) -> datetime:
+        """Return the time, which is never before that of the signed metadata."""
+        fresh = self._repository.freshness()
+        return max(utc_now(), (fresh and fresh.issued_at) or BUILT_AT)
 
     def _is_other_gallery(self) -> bool:
         """Return whether the release that was read changes nothing but the gallery of what is active."""
@@ -147,7 +166,7 @@ class DeviceSteps(LocalSteps):
             SyncError: the network or the disk failed; it is tried again.
         """
         repository = self._repository
-        repository.deadline.renew(_CHECK_LIMIT_S)
+        repository.deadline.renew(CHECK_LIMIT_S)
         with self._disk_errors():
             done = erase(repository.source, self._state_dir, repository.options, utc_now, self._wanted)
         now, changed = utc_now().timestamp(), any(one.generations for one in done.receipts)
@@ -194,7 +213,7 @@ class DeviceSteps(LocalSteps):
 
     def _wanted_release(self, release: Target) -> Wanted:
         if self._wanted is None:
-            self.read()
+            self.read(release.sequence)
         if self._wanted is None or _target(self._wanted) != release:
             raise StaleError(f"{release.name} is not the newest release any more")
         return self._wanted
@@ -237,7 +256,9 @@ class DeviceSteps(LocalSteps):
             free = shutil.disk_usage(self._state_dir).free
         except OSError:
             free = 0
-        return Surroundings(self._local_time(), free, self._repository.budget.allowance().left_bytes)
+        permit = read_permit(self._state_dir) if self._policy.install.permit else None
+        left, busy = self._repository.budget.allowance().left_bytes, why_busy(self._state_dir)
+        return Surroundings(self._local_time(), free, left, permit, busy)
 
     def rest(self) -> None:
         """End the child that was started for a proof, if no proof followed."""
@@ -262,13 +283,31 @@ class DeviceSteps(LocalSteps):
             raise SyncError(str(error)) from error
 
 
+def _refused(error: RefusedError) -> Read:
+    choice = error.choice
+    if error.reason == "stays":
+        return Read(waits=str(error))
+    if choice is None or choice.release is None:
+        return Read(refused=str(error))
+    return Read(refused=str(error), waits=choice.reason, refused_release=_named(choice.release, choice.plan))
+
+
 def _target(wanted: Wanted) -> Target:
-    release, head = wanted.release, wanted.head
-    return Target(
-        release.line,
-        release.sequence,
-        release.bundle_id,
-        head.sequence,
-        release.gallery_sequence,
-        head.security_floor,
+    named = _named(wanted.release, wanted.plan)
+    return replace(named, bundle_sequence=wanted.head.sequence, security_floor=wanted.head.security_floor)
+
+
+def _named(release: Release, plan: Plan | None) -> Target:
+    """Return a release with what its rollout says, without what its bundle says."""
+    target = Target(release.line, release.sequence, release.bundle_id, gallery_sequence=release.gallery_sequence)
+    if plan is None:
+        return target
+    deadline = read_time(plan.deadline)
+    return replace(
+        target,
+        plan=plan.id,
+        windows=tuple(plan.windows),
+        deadline=deadline.timestamp() if deadline else None,
+        max_unavailable=plan.max_unavailable,
+        unavailable_by=plan.unavailable_by,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,14 +15,22 @@ from edge.telemetry.health_report import AgentReport
 from edge.telemetry.vital_signs import STALE_S, machine_boot_id, monotonic_s, read_vital_signs
 from gallery_sync.agent.doors import local_time
 from gallery_sync.agent.journal import Journal, read_journal
+from gallery_sync.agent.report import read_fleet, read_rollout
+from gallery_sync.device.identity import identity_of
 from gallery_sync.device.security_floor import read_security_floor
 from gallery_sync.transport.byte_budget import day_of
+from gallery_sync.trust.enrolment_file import read_enrolment
 
 _MOST_SHOWN = 10
 
 
-def read_status(state_dir: Path) -> dict[str, Any]:
-    """Return the state of a device and its agent; what cannot be read is said in its place."""
+def read_status(state_dir: Path, own_labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the state of a device and its agent; what cannot be read is said in its place.
+
+    Args:
+        state_dir: of the device.
+        own_labels: of its agent.yaml; None: there are none.
+    """
     active, problem = read_pointer_or_none(state_dir)
     release = active.release if active else None
     exists = (state_dir / NAME).exists()
@@ -47,8 +56,22 @@ def read_status(state_dir: Path) -> dict[str, Any]:
             "metadata_expires_at": time_of(report.expires_at),
             "metadata_warn_at": time_of(report.warn_at),
         },
+        "fleet": read_fleet(state_dir),
+        "rollout": _rollout(state_dir, release.line if release else None, own_labels),
         **_of_journal(state_dir),
     }
+
+
+def _rollout(state_dir: Path, line: str | None, own_labels: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return what rollouts select the device by, and what they say of it."""
+    plan, waits = read_rollout(state_dir)
+    try:
+        enrolment = read_enrolment(state_dir)
+    except FinesightError as error:
+        return {"plan": plan, "waits": waits, "labels": {}, "problem": str(error)}
+    followed = enrolment.line if enrolment else line
+    labels = identity_of(enrolment, followed, own_labels).labels if followed else {}
+    return {"plan": plan, "waits": waits, "labels": dict(labels)}
 
 
 def _runs(state_dir: Path) -> dict[str, Any] | None:
@@ -110,9 +133,11 @@ def lines(status: dict[str, Any]) -> list[str]:
     found.append("running: edge does not run" if runs is None else f"running: {runs.get('problem') or _pair(runs)}")
     found += [f"problem: {status['problem']}"] if status["problem"] else []
     found.append(f"agent: {agent['state']}" + (f", {agent['reason']}" if agent["reason"] else ""))
+    found += _rollout_lines(status["rollout"])
     if runs is not None and runs.get("taught_items_waiting"):
         found.append(f"taught items: {runs['taught_items_waiting']} wait to be embedded again")
     found.append(f"security floor: {status['security_floor']}")
+    found += [f"fleet: {status['fleet']}"] if status["fleet"] else []
     if agent["metadata_expires_at"]:
         found.append(
             f"signed metadata: until {agent['metadata_expires_at']}, look at it by {agent['metadata_warn_at']}"
@@ -127,6 +152,14 @@ def lines(status: dict[str, Any]) -> list[str]:
     for one in status["receipts"]:
         found.append(f"erased: {one['items']} items of {one['category']} by gallery {one['sequence']} at {one['at']}")
     return found
+
+
+def _rollout_lines(rollout: dict[str, Any]) -> list[str]:
+    labels = ", ".join(f"{key}={value}" for key, value in sorted(rollout["labels"].items()))
+    found = [f"labels: {labels}"] if labels else []
+    found += [f"rollout: {rollout['plan']}"] if rollout["plan"] else []
+    found += [f"waits: {rollout['waits']}"] if rollout["waits"] else []
+    return found + ([f"enrolment: {rollout['problem']}"] if rollout.get("problem") else [])
 
 
 def _pair(pair: dict[str, Any]) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
 from gallery_sync.command_line import add_state_dir, print_values
+
+log = logging.getLogger(__name__)
 
 _CONFIG, _DEVICE = Path("/etc/finesight/agent.yaml"), Path("/etc/finesight/device.yaml")
 
@@ -21,9 +24,10 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     agent.add_argument(
         "what",
         nargs="?",
-        choices=("run", "status", "clear-quarantine"),
+        choices=("run", "status", "audit", "clear-quarantine"),
         default="run",
-        help="run the agent, show what it does, or allow releases that failed to be tried again (default: run)",
+        help="run the agent, show what it does, show the commands that it got from afar, or allow releases that failed "
+        "to be tried again (default: run)",
     )
     add_state_dir(agent)
     agent.add_argument("--config", type=Path, help=f"what the device allows (default: {_CONFIG}, if it exists)")
@@ -41,6 +45,8 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _agent(arguments: argparse.Namespace) -> int:
     if arguments.what == "status":
         return _status(arguments)
+    if arguments.what == "audit":
+        return _audit(arguments)
     if arguments.what == "clear-quarantine":
         return _clear_quarantine(arguments)
     return _run(arguments)
@@ -51,6 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from edge.telemetry.systemd import notify_systemd
     from gallery_sync.agent.open_agent import Place, one_agent, open_agent
+    from gallery_sync.agent.open_fleet import in_fleet
     from gallery_sync.agent.policy import read_policy
 
     signal.signal(signal.SIGTERM, _stop)
@@ -58,8 +65,8 @@ def _run(arguments: argparse.Namespace) -> int:
         policy = read_policy(arguments.config or _CONFIG, must_exist=arguments.config is not None)
         url, line = _repository(arguments.state_dir)
         device = arguments.device_config or (_DEVICE if _DEVICE.exists() else None)
-        with one_agent(arguments.state_dir):
-            agent = open_agent(Place(arguments.state_dir, url, line, device), policy)
+        with one_agent(arguments.state_dir), in_fleet(arguments.state_dir, policy, os.environ) as fleet:
+            agent = open_agent(Place(arguments.state_dir, url, line, device), policy, fleet=fleet)
             notify_systemd("READY=1")
             agent.run(once=arguments.once)
     except _StoppedError:
@@ -94,10 +101,32 @@ def _repository(state_dir: Path) -> tuple[str, str | None]:
 def _status(arguments: argparse.Namespace) -> int:
     import json
 
+    from edge.errors import ConfigError
     from gallery_sync.agent.status import lines, read_status
+    from gallery_sync.device.identity import read_own_labels
 
-    status = read_status(arguments.state_dir)
+    try:
+        labels = read_own_labels(arguments.config or _CONFIG, must_exist=arguments.config is not None)
+    except ConfigError as error:  # the rest is of use all the more
+        log.warning("%s", error)
+        labels = {}
+    status = read_status(arguments.state_dir, labels)
     print(json.dumps(status) if arguments.json else "\n".join(lines(status)))
+    return 0
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from edge.errors import one_line
+    from gallery_sync.agent.status import time_of
+    from gallery_sync.remote_hands.ledger import read_audit
+
+    found = [asdict(one) | {"at": time_of(one.at)} for one in read_audit(arguments.state_dir)]
+    shown = [f"{one['at']}: {one['verb']} of {one['who']}: {one['result']} {one['text']}".rstrip() for one in found]
+    lines = [one_line(line) for line in shown]  # what came from afar may hold anything
+    print(json.dumps(found) if arguments.json else "\n".join(lines or ["no command from afar so far"]))
     return 0
 
 

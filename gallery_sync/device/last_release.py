@@ -21,3 +21,10 @@ def known_releases(state_dir: Path) -> list[ReleaseName]:
 def newest_sequence(state_dir: Path, line: str) -> int:
     """Return the sequence number of the newest release of a line that a device had; 0: none is known."""
     return max((release.sequence for release in known_releases(state_dir) if release.line == line), default=0)
+
+
+def active_sequence(state_dir: Path, line: str) -> int:
+    """Return the sequence number of the release of a line that is active, also on trial; 0: none is."""
+    active, _ = read_pointer_or_none(state_dir)
+    release = active.release if active else None
+    return release.sequence if release and release.line == line else 0

@@ -10,13 +10,14 @@ Rules this module keeps:
 3. Nothing is installed before all of the release is verified, and fits together: see `gallery_sync.device.fetch`.
 4. A damaged state folder is repaired, not refused: what is missing or wrong is installed again.
 5. Where nothing changed since the last complete pull, one small request says so.
+6. A device that stays where it is, such as a pinned one, has nothing to pull: that is no error.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -35,13 +36,14 @@ from gallery_sync.command_line import utc_now
 from gallery_sync.device.erase import Eraser
 from gallery_sync.device.erased import Erasure, categories_on
 from gallery_sync.device.fetch import Options, cache_folder, clear_cache, fetch
-from gallery_sync.device.last_release import newest_sequence
+from gallery_sync.device.identity import NOBODY, Identity
+from gallery_sync.device.last_release import active_sequence, newest_sequence
 from gallery_sync.device.root_of_trust import keep_root, repair_root
 from gallery_sync.device.security_floor import raise_security_floor, read_security_floor
 from gallery_sync.device.source import Source, open_source
 from gallery_sync.device.stage import Staged, stage
 from gallery_sync.device.state_folder import make_ready, one_pull
-from gallery_sync.device.wanted import Known, Wanted, read_logs, read_wanted
+from gallery_sync.device.wanted import Known, RefusedError, Wanted, read_logs, read_wanted
 from gallery_sync.formats.fields import Name
 from gallery_sync.fresh_files import remove
 from gallery_sync.transport.download import Retry, Transport
@@ -67,6 +69,7 @@ class PullResult:
     repaired: int  # things in the state folder that were damaged
     erased: int  # items that urgent deletions took away
     serving: bool  # the release is already active, and not on trial
+    waits: str | None = None  # why it is not what other devices take
 
 
 class _Record(BaseModel):
@@ -79,9 +82,11 @@ class _Record(BaseModel):
     sequence: int
     gallery_sequence: int
     security_floor: int
+    identity: str = ""  # hash of what rollouts select the device by
+    waits: str | None = None
 
 
-def pull(
+def pull(  # noqa: PLR0913  most have a default
     transport: Transport,
     state_dir: Path,
     root: bytes | None = None,
@@ -91,8 +96,9 @@ def pull(
     free_bytes: Callable[[Path], int] | None = None,
     options: Options = Options(),  # noqa: B008 - frozen
     now: Callable[[], datetime] = utc_now,
+    labels: Mapping[str, str] | None = None,
 ) -> PullResult:
-    """Fetch the newest release and stage it on this device.
+    """Fetch the release that this device takes, and stage it.
 
     Args:
         transport: reaches the repository, from `open_transport`.
@@ -103,6 +109,7 @@ def pull(
         free_bytes: returns the free space of the file system of a folder; None: asks the system.
         options: what the device allows.
         now: the system clock, UTC.
+        labels: of its agent.yaml; None: there are none.
 
     Raises:
         TrustError: the signed metadata is expired, older than before, or not signed as it must be.
@@ -112,7 +119,7 @@ def pull(
     """
     if free_bytes is not None:
         options = replace(options, resources=replace(options.resources, free_bytes=free_bytes))
-    open_it = partial(open_source, transport, state_dir, root, line=line, retry=retry, now=now)
+    open_it = partial(open_source, transport, state_dir, root, line=line, retry=retry, now=now, labels=labels)
     return pull_source(open_it, state_dir, options, now)
 
 
@@ -139,6 +146,11 @@ def _pull(source: Source, state_dir: Path, options: Options, now: Callable[[], d
     try:
         wanted, erasure = read_and_erase(source, state_dir, options, now)
         staged = stage(fetch(wanted, source.objects, state_dir, options), state_dir)
+    except RefusedError as error:
+        clear_cache(state_dir)
+        if error.reason == "stays" and (stays := _stays(source, state_dir, str(error), repaired)):
+            return stays
+        raise
     except (ReleaseError, StorageError):
         clear_cache(state_dir)  # what a wrong release left is of no use, and a full disk must not stay full
         raise
@@ -147,15 +159,55 @@ def _pull(source: Source, state_dir: Path, options: Options, now: Callable[[], d
     return _result(wanted, staged, source.downloaded_bytes, repaired, sum(one.items for one in erasure.receipts))
 
 
-def known(state_dir: Path, line: str) -> Known:
-    """Return what a device had of a line."""
-    return Known(line, newest_sequence(state_dir, line), read_security_floor(state_dir, line))
+def _stays(source: Source, state_dir: Path, why: str, repaired: int) -> PullResult | None:
+    """Return the result for a device that stays at what is active; None: nothing is."""
+    active, _ = read_pointer_or_none(state_dir)
+    if active is None or active.release is None:
+        return None
+    release, line = active.release, source.line
+    return PullResult(
+        line,
+        release.sequence,
+        release.gallery_sequence or 0,
+        active.slot,
+        active.bundle_id,
+        active.gallery,
+        read_security_floor(state_dir, line),
+        source.downloaded_bytes,
+        repaired,
+        0,
+        active.trial is None,
+        why,
+    )
+
+
+def known(
+    state_dir: Path, line: str, identity: Identity = NOBODY, now: datetime | None = None, begun: int = 0
+) -> Known:
+    """Return what a device had of a line, and who it is.
+
+    Args:
+        state_dir: of the device.
+        line: that it follows.
+        identity: of the device.
+        now: for deadlines; None: the system clock's.
+        begun: sequence number of the release that it is preparing; 0: none.
+    """
+    return Known(
+        line,
+        newest_sequence(state_dir, line),
+        read_security_floor(state_dir, line),
+        active_sequence(state_dir, line),
+        begun,
+        identity,
+        now or utc_now(),
+    )
 
 
 def read_and_erase(
     source: Source, state_dir: Path, options: Options, now: Callable[[], datetime]
 ) -> tuple[Wanted, Erasure]:
-    """Read the newest release, and apply the urgent deletions, also if the release is refused.
+    """Read the release that the device takes, and apply the urgent deletions, also if the release is refused.
 
     Raises:
         RefusedError: the release is not for this device.
@@ -163,7 +215,8 @@ def read_and_erase(
         BundleError: another change of the state folder does not end.
     """
     try:
-        wanted = read_wanted(source.client, source.objects, known(state_dir, source.line))
+        had = known(state_dir, source.line, source.identity, now())
+        wanted = read_wanted(source.client, source.objects, had)
     except ReleaseError:
         erase(source, state_dir, options, now, None)
         raise
@@ -208,6 +261,8 @@ def settle(source: Source, state_dir: Path, wanted: Wanted) -> None:
         sequence=release.sequence,
         gallery_sequence=release.gallery_sequence,
         security_floor=wanted.head.security_floor,
+        identity=source.identity.sha256,
+        waits=wanted.waits,
     )
     set_aside(path)
     remove_folder(path.with_name(f"{path.name}.partial"))
@@ -230,7 +285,11 @@ def _settled(source: Source, state_dir: Path, repaired: int) -> PullResult | Non
         record = _Record.model_validate_json((state_dir / RECORD_NAME).read_bytes())
     except (OSError, ValidationError, RecursionError):
         return None
-    if (record.timestamp_sha256, record.line) != (source.trusted(), source.line):
+    if (record.timestamp_sha256, record.line, record.identity) != (
+        source.trusted(),
+        source.line,
+        source.identity.sha256,
+    ):
         return None
     pair = _whole_pair_of(record, state_dir)
     if pair is None or not source.client.unchanged():
@@ -249,6 +308,7 @@ def _settled(source: Source, state_dir: Path, repaired: int) -> PullResult | Non
         repaired,
         0,
         serving and pointer.trial is None,
+        record.waits,
     )
 
 
@@ -287,6 +347,7 @@ def _result(wanted: Wanted, staged: Staged, downloaded: int, repaired: int, eras
         repaired,
         erased,
         staged.serving and pointer.trial is None,
+        wanted.waits,
     )
 
 

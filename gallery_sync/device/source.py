@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gallery_sync.device.deliveries import Objects as LargeObjects
 from gallery_sync.device.fetch import cache_folder
+from gallery_sync.device.identity import NOBODY, Identity, read_identity
 from gallery_sync.device.last_release import known_releases
 from gallery_sync.device.root_of_trust import trusted_root
 from gallery_sync.device.wanted import Objects as SmallObjects
@@ -61,6 +62,7 @@ class Source:
     line: str
     trusted: Callable[[], str | None]  # the hash of the timestamp of the last complete refresh; None: there was none
     root: bytes  # of trust, with which the device was enrolled
+    identity: Identity = NOBODY  # of the device, as rollouts select it
 
     @property
     def downloaded_bytes(self) -> int:
@@ -84,6 +86,7 @@ def open_source(
     retry: Retry | None = None,
     now: Callable[[], datetime] | None = None,
     ledger: RetryLedger | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Source:
     """Open a repository for one device.
 
@@ -95,9 +98,10 @@ def open_source(
         retry: attempts and waits of a request; None: as usual.
         now: the system clock, UTC; None: the real one.
         ledger: when an object may be requested again after it failed; None: always.
+        labels: of its agent.yaml; None: there are none.
 
     Raises:
-        SyncError: the device has no root of trust, or the network or the disk failed.
+        SyncError: the enrolment is damaged, the device has no root of trust, or the network or the disk failed.
     """
     from gallery_sync.trust.client import TrustedClient, usual_retry
     from gallery_sync.trust.clock import system_time
@@ -110,7 +114,12 @@ def open_source(
     found = line or next((release.line for release in known_releases(state_dir)), None) or _line_of(objects)
     floors = Floors(trust)
     client = TrustedClient(trust, root, transport, floors, now=now or system_time, retry=retry)
-    return Source(client, objects, found, lambda: floors.trusted.timestamp_sha256 if floors.trusted else None, root)
+    identity = read_identity(state_dir, found, labels)
+
+    def trusted() -> str | None:
+        return floors.trusted.timestamp_sha256 if floors.trusted else None
+
+    return Source(client, objects, found, trusted, root, identity)
 
 
 def _line_of(objects: Fetcher) -> str:

@@ -13,6 +13,7 @@ from edge.redact import secrets_in
 from edge.telemetry.known_secrets import remember
 from gallery_sync.command_line import add_ca_file, add_state_dir, print_values
 
+AGENT_CONFIG = Path("/etc/finesight/agent.yaml")
 LARGEST_ROOT_BYTES = 512_000  # as python-tuf reads it
 
 
@@ -63,10 +64,14 @@ def _add_pull(pull: argparse.ArgumentParser) -> None:
         default=500.0,
         help="bytes per second, averaged over 30 s, below which a download fails (default: 500)",
     )
+    pull.add_argument(
+        "--config", type=Path, help=f"the file with the labels of the device (default: {AGENT_CONFIG}, if it exists)"
+    )
     pull.set_defaults(act=_pull)
 
 
 def _pull(arguments: argparse.Namespace) -> int:
+    from gallery_sync.device.identity import read_own_labels
     from gallery_sync.device.pull import activate_pulled, pull
     from gallery_sync.transport.http_connection import Access
     from gallery_sync.transport.repository_files import open_transport
@@ -88,10 +93,14 @@ def _pull(arguments: argparse.Namespace) -> int:
         deadline=Deadline(arguments.deadline_s),
     )
     line = arguments.line or (enrolled.line if enrolled else None)
-    pulled = pull(transport, arguments.state_dir, _read_root(arguments.root), line=line)
+    labels = read_own_labels(arguments.config or AGENT_CONFIG, must_exist=arguments.config is not None)
+    pulled = pull(transport, arguments.state_dir, _read_root(arguments.root), line=line, labels=labels)
     if arguments.activate and not pulled.serving:
         pulled = activate_pulled(arguments.state_dir, pulled)
-    return print_values(asdict(pulled), as_json=arguments.json)
+    values = asdict(pulled)
+    if pulled.waits is None:
+        del values["waits"]
+    return print_values(values, as_json=arguments.json)
 
 
 def _read_root(path: Path | None) -> bytes | None:

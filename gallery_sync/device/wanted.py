@@ -8,6 +8,8 @@ Rules this module keeps:
 3. Each category is taken in the embedding space of its embedder, or in one that the bundle declares compatible. Equal
    length of the vectors is not enough.
 4. Only small documents are read here, each with a limit; the sizes of everything else are added up first.
+5. The base and the rollouts of a line are read from the same verified metadata. That neither goes back is kept by the
+   version floors of gallery_sync.trust. What is chosen of them passes every check of rule 2, whoever chose it.
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
 
 import edge
 from edge.errors import one_line
 from edge.manifest import EmbedderModel, Manifest
+from gallery_sync.command_line import utc_now
+from gallery_sync.device.choice import Choice, choose
+from gallery_sync.device.identity import NOBODY, Identity
 from gallery_sync.formats.documents import (
     BundleHead,
     GalleryLog,
@@ -37,6 +43,7 @@ from gallery_sync.formats.fields import (
     parse,
     parse_bundle_manifest,
 )
+from gallery_sync.formats.rollouts import Plan, Rollouts, rollouts_target
 from gallery_sync.gallery_log.segment_file import MOST_BYTES as LARGEST_SEGMENT_BYTES
 from gallery_sync.transport.errors import ReleaseError
 from gallery_sync.trust.floors import MOST_AHEAD
@@ -55,6 +62,7 @@ Reason = Literal[
     "gallery",
     "space",
     "change",
+    "stays",
 ]
 
 
@@ -64,6 +72,7 @@ class RefusedError(ReleaseError):
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
         self.reason: Reason = reason
+        self.choice: Choice | None = None  # that is refused; None: it came to none
 
 
 class SignedFile(Protocol):
@@ -103,6 +112,10 @@ class Known:
     line: str
     sequence: int = 0  # of the newest release that it had; 0: none
     security_floor: int = 0  # the smallest sequence number that a bundle may have
+    runs: int = 0  # sequence of the release that is active; 0: none
+    begun: int = 0  # of the release that it is preparing; 0: none
+    identity: Identity = NOBODY
+    now: datetime = field(default_factory=utc_now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +127,8 @@ class Wanted:
     manifest_json: bytes
     manifest: Manifest
     logs: dict[str, GalleryLog]  # by category, of those that the bundle embeds
+    plan: Plan | None = None  # that brings the release, and is under way
+    waits: str | None = None  # why it is not what other devices take
 
     @property
     def what(self) -> str:
@@ -145,7 +160,7 @@ class Wanted:
 
 
 def read_wanted(client: SignedFiles, objects: Objects, known: Known) -> Wanted:
-    """Read the newest release of a line, and judge whether this device may run it.
+    """Read which release this device takes, and judge whether it may run it.
 
     Args:
         client: gives the signed documents, from metadata that was refreshed.
@@ -153,49 +168,81 @@ def read_wanted(client: SignedFiles, objects: Objects, known: Known) -> Wanted:
         known: what the device had.
 
     Raises:
-        RefusedError: the release is signed, but not for this device.
+        RefusedError: the release is signed, but not for this device; `stays`: the device stays at the one that it has.
         ReleaseError: a document is wrong.
         SyncError: the network failed.
     """
-    release = read_release(client, known)
+    choice = read_choice(client, known)
+    if choice.release is None:
+        raise RefusedError("stays", f"this device stays at release {known.runs}: {choice.reason}")
+    try:
+        return _judge(client, objects, known, choice, choice.release)
+    except RefusedError as error:
+        error.choice = choice
+        raise
+
+
+def _judge(client: SignedFiles, objects: Objects, known: Known, choice: Choice, release: Release) -> Wanted:
     head, manifest_json, manifest = _read_bundle(client, objects, release)
     check_bundle(release, head, manifest, known)
     categories = [category for embedder in manifest.embedders for category in embedder.categories]
-    wanted = Wanted(release, head, manifest_json, manifest, read_logs(client, known.line, categories))
+    logs = read_logs(client, known.line, categories)
+    wanted = Wanted(release, head, manifest_json, manifest, logs, choice.plan, choice.reason)
     _check_logs(wanted)
     check_sizes(wanted)
     return wanted
 
 
-def read_release(client: SignedFiles, known: Known) -> Release:
-    """Read the newest release of a line, and check that a device may go to it.
+def read_choice(client: SignedFiles, known: Known) -> Choice:
+    """Read the base and the rollouts of a line, and choose the release that this device takes.
 
     Raises:
-        RefusedError: there is none, it is of another line, or it is older or far newer than the one that it had.
+        RefusedError: there is none, one is of another line, or all are older or one is far newer than what it had.
     """
-    path = release_target(known.line)
-    signed = client.target(path, LARGEST_RELEASE_JSON_BYTES)
-    if signed is None:
-        raise RefusedError(
-            "absent",
-            f"the repository has no release of line {known.line!r}; check the device's line, or publish a release",
-        )
-    release = parse(Release, signed.data, path)
-    if release.line != known.line:
-        raise RefusedError("line", f"found a release of line {release.line!r}, expected {known.line!r}")
-    if release.sequence < known.sequence:
+    line, path = known.line, release_target(known.line)
+    signed, listed = client.target(path, LARGEST_RELEASE_JSON_BYTES), _read_rollouts(client, line)
+    base = parse(Release, signed.data, path) if signed else None
+    releases = [*([base] if base else []), *(listed.releases() if listed else [])]
+    for release in releases:
+        if release.line != line:
+            raise RefusedError("line", f"found a release of line {release.line!r}, expected {line!r}")
+    newest = max((release.sequence for release in releases), default=0)
+    if releases and newest < known.sequence:
         raise RefusedError(
             "older",
-            f"release {release.sequence} is older than release {known.sequence}, which this device had; publish a "
+            f"release {newest} is older than release {known.sequence}, which this device had; publish a "
             "newer one: to go back, edge-sync rollback makes one of an earlier pair",
         )
-    if known.sequence and release.sequence > known.sequence + MOST_AHEAD:
+    choice = choose(base, listed, known.identity.labels, known.identity.device_id, known.runs, known.now, known.begun)
+    if choice.release is None and known.runs == 0:
+        which = f"line {line!r}" + (" for this device yet" if releases else "")
+        raise RefusedError(
+            "absent", f"the repository has no release of {which}; check the device's line, or publish a release"
+        )
+    _check_not_ahead(choice, base, known)
+    return choice
+
+
+def _read_rollouts(client: SignedFiles, line: str) -> Rollouts | None:
+    path = rollouts_target(line)
+    if (signed := client.target(path, LARGEST_DOCUMENT_BYTES)) is None:
+        return None
+    rollouts = parse(Rollouts, signed.data, path)
+    if rollouts.line != line:
+        raise RefusedError("line", f"found the rollouts of line {rollouts.line!r}, expected {line!r}")
+    return rollouts
+
+
+def _check_not_ahead(choice: Choice, base: Release | None, known: Known) -> None:
+    had = known.sequence
+    if base is not None and choice.release != base:
+        had = max(had, base.sequence)
+    if choice.release is not None and had and choice.release.sequence > had + MOST_AHEAD:
         raise RefusedError(
             "ahead",
-            f"release {release.sequence} is more than {MOST_AHEAD} above release {known.sequence}, which this device "
+            f"release {choice.release.sequence} is more than {MOST_AHEAD} above release {had}, which this device "
             "had; somebody may use the rollout key: rotate it, and publish again",
         )
-    return release
 
 
 def _read_bundle(client: SignedFiles, objects: Objects, release: Release) -> tuple[BundleHead, bytes, Manifest]:

@@ -172,9 +172,18 @@ class Connections:
 
     @contextmanager
     def request(
-        self, address: Address, headers: Mapping[str, str], access: Access, limits: TimeLimits, deadline: Deadline
+        self,
+        address: Address,
+        headers: Mapping[str, str],
+        access: Access,
+        limits: TimeLimits,
+        deadline: Deadline,
+        sent: tuple[str, bytes] = ("GET", b""),
     ) -> Iterator[Response]:
-        """Send a GET request and read the headers of its response.
+        """Send a request, GET if nothing else is said, and read the headers of its response.
+
+        `sent` is its method and body. A request with another method gets a connection of its own, so that no server
+        sees it twice.
 
         Raises:
             SyncError: the deadline passed, or a certificate, a file of certificates or a proxy address is invalid.
@@ -183,22 +192,24 @@ class Connections:
             http.client.HTTPException: the answer is not HTTP.
         """
         proxy = _proxy_for(address, access)
-        target, sent = address.target, dict(headers)
+        (method, body), target, all_headers = sent, address.target, dict(headers)
         if address.credentials:
-            sent["Authorization"] = f"Basic {address.credentials}"
+            all_headers["Authorization"] = f"Basic {address.credentials}"
         if proxy and address.scheme != _SECURE:
             target = address.url
-            sent |= _proxy_headers(proxy)
+            all_headers |= _proxy_headers(proxy)
         route = _Route(address.scheme, address.host, address.port, proxy, access)
         open_: _Connection | None = None
         try:
             with ExitStack() as exchange:
+                if method != "GET":
+                    self.close()
                 open_ = self._take(route)
-                lines = (target, sent | {"Host": address.host_header})
+                lines = (target, all_headers | {"Host": address.host_header})
                 if open_ is None or (response := _ask_again(exchange, open_, lines, limits, deadline)) is None:
                     open_ = _connect(address, route, limits, deadline)
                     self.opened += 1
-                    response = exchange.enter_context(_exchange(open_.sock, "GET", *lines, limits, deadline))
+                    response = exchange.enter_context(_exchange(open_.sock, method, *lines, limits, deadline, body))
                 yield response
                 is_complete = response.is_complete
             if is_complete:
@@ -252,12 +263,18 @@ def _connect(address: Address, route: _Route, limits: TimeLimits, deadline: Dead
 
 @contextmanager
 def _exchange(
-    sock: socket.socket, method: str, target: str, headers: Mapping[str, str], limits: TimeLimits, deadline: Deadline
+    sock: socket.socket,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    limits: TimeLimits,
+    deadline: Deadline,
+    body: bytes = b"",
 ) -> Iterator[Response]:
     reader = _TimedReader(sock, limits, deadline)
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     sock.settimeout(min(limits.timeout_s, deadline.remaining_s()))
-    sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+    sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii") + body)
     message = http.client.HTTPResponse(_TimedSocket(sock, reader), method=method)  # type: ignore[arg-type]
     with contextlib.closing(message):
         message.begin()

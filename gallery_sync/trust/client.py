@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 
 from edge.durable import make_folder, write_durably
 from edge.errors import SyncError, first_line, one_line
-from gallery_sync.formats.documents import Release
-from gallery_sync.formats.fields import parse
+from gallery_sync.formats.documents import Release, release_target
+from gallery_sync.formats.fields import Document, Name, Sequence, parse
 from gallery_sync.fresh_files import make_private_folder, one_at_a_time, remove
 from gallery_sync.transport.download import Fetcher, Retry, Transport
 from gallery_sync.transport.errors import StorageError
@@ -171,8 +171,8 @@ class TrustedClient:
     def target(self, path: str, limit_bytes: int) -> SignedFile | None:
         """Return a signed document of the repository as it was at the last refresh; None if nobody signed one.
 
-        A document that was read before comes from the folder. A release (`rollout/…`) is also compared with the newest
-        one that this device saw.
+        A document that was read before comes from the folder. One of the role rollout is also compared with the newest
+        one of its name that this device saw: a release by its sequence number, another document by its revision.
 
         Args:
             path: such as rollout/shop.json.
@@ -234,10 +234,10 @@ class TrustedClient:
         self._floors.raise_to(updater.seen(), trusted, updater.clock_keys)
 
     def _check_release(self, updater: RepositoryUpdater, path: str, data: bytes) -> None:
-        release = parse(Release, data, path)
-        seen = Seen(release.sequence, updater.keys_of(_ROLLOUT))
-        self._floors.check_release(release.line, seen)
-        self._floors.raise_release(release.line, seen)
+        name, number, kind = _numbered(path, data)
+        seen = Seen(number, updater.keys_of(_ROLLOUT))
+        self._floors.check_release(name, seen, kind)
+        self._floors.raise_release(name, seen)
 
     def _time(self) -> datetime:
         """Return the time, by the floor of the last refresh."""
@@ -320,3 +320,24 @@ class TrustedClient:
         return MetadataError(
             f"{self._base}: the signed metadata is damaged or a mix: {text}; run edge-sync check on it"
         )
+
+
+class _OfLine(Document):
+    """What every document of the role rollout has."""
+
+    kind = "document of the role rollout"
+    line: Name
+
+
+class _Revised(_OfLine):
+    """What those have that are no release."""
+
+    revision: Sequence
+
+
+def _numbered(path: str, data: bytes) -> tuple[str, int, str]:
+    """Return the name of the floor of a document of the role rollout, its number, and the word for the number."""
+    line = parse(_OfLine, data, path).line
+    if path == release_target(line):
+        return line, parse(Release, data, path).sequence, "release"
+    return path, parse(_Revised, data, path).revision, "revision"

@@ -135,22 +135,28 @@ class Floors:
                     "repository was restored from a backup, see `edge-sync recover`"
                 )
 
-    def check_release(self, line: str, seen: Seen) -> None:
+    def check_release(self, name: str, seen: Seen, kind: str = "release") -> None:
         """Check that a release is neither older nor far newer than the newest one that this device saw.
+
+        Args:
+            name: the line; of another document with a number, its target path.
+            seen: its number, and the keys that vouch for it.
+            kind: the word for the number.
 
         Raises:
             RolledBackError: it is.
         """
-        if (floor := self.release(line, seen.keys)) == 0:
+        if (floor := self.release(name, seen.keys)) == 0:
             return
         if seen.version < floor:
+            to_go_back = ": to go back, edge-sync rollback makes one of an earlier pair" if kind == "release" else ""
             raise RolledBackError(
-                f"release {seen.version} of {line} is older than release {floor}, which this device had; publish a "
-                "newer one: to go back, edge-sync rollback makes one of an earlier pair"
+                f"{kind} {seen.version} of {name} is older than {kind} {floor}, which this device had; publish a "
+                f"newer one{to_go_back}"
             )
         if seen.version > floor + MOST_AHEAD:
             raise RolledBackError(
-                f"release {seen.version} of {line} is more than {MOST_AHEAD} above release {floor}, which this device "
+                f"{kind} {seen.version} of {name} is more than {MOST_AHEAD} above {kind} {floor}, which this device "
                 "had; somebody may use the rollout key: rotate it, and publish again"
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,12 +19,15 @@ from edge.telemetry.vital_signs import NAME as SIGNS_NAME
 from edge.telemetry.vital_signs import VitalPair, VitalRelease, VitalSigns, machine_boot_id
 from gallery_sync.agent.agent import Agent
 from gallery_sync.agent.doors import Erased, Freshness, Read, World
+from gallery_sync.agent.fleet_report import About, FleetReport
 from gallery_sync.agent.gates import Surroundings
 from gallery_sync.agent.journal import Journal, open_journal
 from gallery_sync.agent.local_steps import LocalSteps
 from gallery_sync.agent.machine import Target
 from gallery_sync.agent.policy import Policy
 from gallery_sync.agent.report import Reporter
+from gallery_sync.device.permit import Permit
+from gallery_sync.formats.reports import Reported
 from tests.store_samples import make_bundle, make_gallery
 
 START = 1_800_000_000.0
@@ -124,6 +127,9 @@ class Steps(LocalSteps):
         self.proof_fails: list[Exception] = []
         self.moment_s = 10.0  # that a step waits for a proof
         self.wanted: Target | None = TWO
+        self.waits: str | None = None  # why it is not what other devices take
+        self.refused: str | None = None  # why the device must not run it
+        self.begun = 0  # as the last check was told
         self.same = False  # the repository is as it was
         self.errors: dict[str, list[Exception]] = {}  # by step: raised one after the other
         self.calls: list[str] = []
@@ -131,6 +137,7 @@ class Steps(LocalSteps):
         self.fresh = Freshness(START + 7e5, START + 3e5, expired=False)
         self.local = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
         self.free, self.left = 1 << 40, None
+        self.permit: Permit | None = None
         self.goes = 1  # of a download
         self.edge = Edge(self._state_dir, clock)
 
@@ -152,9 +159,10 @@ class Steps(LocalSteps):
         self._called("unchanged")
         return self.same
 
-    def read(self) -> Read:
+    def read(self, begun: int = 0) -> Read:
         self._called("read")
-        return Read(self.wanted)
+        self.begun = begun
+        return Read(None if self.refused else self.wanted, self.refused, self.waits, self.wanted)
 
     def erase(self) -> Erased:
         self._called("erase")
@@ -207,10 +215,43 @@ class Steps(LocalSteps):
         return self.edge.signs()
 
     def surroundings(self) -> Surroundings:
-        return Surroundings(self.local, self.free, self.left)
+        return Surroundings(self.local, self.free, self.left, self.permit)
 
     def tidy(self) -> None:
         self._called("tidy")
+
+
+class Mailbox:
+    """What plays the fleet; time passes only by waiting."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()  # that of the device
+        self.put_: list[dict[str, Any]] = []
+        self.turns: set[tuple[int, str | None]] = set()
+        self.rings_at: list[float] = []  # seconds on the clock: the doorbell
+        self.wakes_at: list[float] = []  # likewise: something else arrives
+
+    @property
+    def newest(self) -> dict[str, Any]:
+        """The newest report."""
+        return self.put_[-1]
+
+    def put(self, content: Mapping[str, Any]) -> None:
+        Reported.model_validate({**content, "epoch": "0" * 8, "revision": len(self.put_) + 1})
+        self.put_.append(dict(content))
+
+    def wait(self, wait_s: float) -> None:
+        end_s = min([self.clock.now_s + wait_s, *(at for at in (*self.rings_at, *self.wakes_at) if at)])
+        self.wakes_at = [at for at in self.wakes_at if at > end_s]
+        self.clock.sleep(max(0.0, end_s - self.clock.now_s))
+
+    def rang(self) -> bool:
+        rang = any(at <= self.clock.now_s for at in self.rings_at)
+        self.rings_at = [at for at in self.rings_at if at > self.clock.now_s]
+        return rang
+
+    def has_turn(self, sequence: int, plan: str | None) -> bool:
+        return (sequence, plan) in self.turns
 
 
 class HookedJournal(Journal):
@@ -287,9 +328,10 @@ def start_agent(
     boot_id: str = "boot-1",
     hook: Hook = lambda _: None,
     clock: Clock | None = None,
+    mailbox: Mailbox | None = None,
 ) -> Device:
     """Start an agent on a device that `make_repository` made."""
-    clock = clock or Clock()
+    clock = clock or (mailbox.clock if mailbox else Clock())
     steps = Steps(folder, clock, hook)
     opened = open_journal(folder / "device")
     journal = HookedJournal(folder / "device" / "journal.sqlite", opened.told, opened._connection)
@@ -304,7 +346,9 @@ def start_agent(
         boot_id,
         lambda: f"trial-{boot_id}-{next(trials)}",
     )
-    agent = Agent(steps, journal, policy, world, reporter)
+    about = About("shelf-1", "demo", {"device": "shelf-1", "line": "demo", "site": "berlin"}, "1.2.3", ("sync",))
+    report = FleetReport(about, journal, lambda: clock.now_s, journal.told)
+    agent = Agent(steps, journal, policy, world, reporter, mailbox, report)
     return Device(folder, steps, clock, journal, agent, reporter)
 
 

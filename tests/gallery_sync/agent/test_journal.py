@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -210,3 +212,81 @@ def test_reading_changes_no_file(tmp_path):
     (tmp_path / NAME).write_bytes(b"no database" * 100)
     with pytest.raises(SyncError, match="cannot be read"):
         read_journal(tmp_path)
+
+
+PLANNED = replace(TWO, plan="spring", windows=("02:00-03:00",), deadline=5.0, max_unavailable=1, unavailable_by="hall")
+
+
+def older(state_dir) -> sqlite3.Connection:
+    """Return a journal as an agent without rollouts made it."""
+    connection = sqlite3.connect(state_dir / NAME)
+    for script in module._MIGRATIONS:
+        connection.executescript(script)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    return connection
+
+
+HISTORY = (
+    "INSERT INTO history (at, line, sequence, bundle_id, gallery_sequence, outcome) "
+    "VALUES (1, 'demo', 1, 'b', 1, 'kept')"
+)
+
+
+def test_what_a_rollout_says_of_a_release_is_read_again(tmp_path):
+    journal = open_journal(tmp_path)
+    journal.store(Step(Task(State.ARMED, PLANNED), ended=Ended(PLANNED, "confirmed", None, "t1")), 6.0)
+    journal.close()
+    journal = open_journal(tmp_path)
+    found = journal.task().release
+    assert found == TWO  # what a rollout says is no part of which release it is
+    assert asdict(found) == asdict(PLANNED)  # type: ignore[type-var]
+    assert journal.history()[0].plan == "spring"
+
+
+def test_f10_journal_without_plans_is_read_and_written(tmp_path):
+    with older(tmp_path) as connection:
+        connection.execute("INSERT INTO task VALUES (1, ?)", (module._write_task(TASK),))
+        connection.execute(HISTORY)
+    connection.close()
+    reading = read_journal(tmp_path)  # `status`, before the agent started
+    assert reading is not None
+    assert [past.plan for past in reading.history()] == [None]
+    reading.close()
+    journal = open_journal(tmp_path)
+    journal.store(Step(Task(), ended=Ended(PLANNED, "refused", "x", None)), 6.0)
+    assert (journal.told, [past.plan for past in journal.history()]) == (None, ["spring", None])
+
+
+def test_f10_older_agent_goes_on_with_the_journal_and_a_newer_one_after_it(tmp_path):
+    """What an older agent does to the file: it knows neither the column nor the fields of a rollout."""
+    journal = open_journal(tmp_path)
+    journal.store(Step(Task(State.ARMED, PLANNED), ended=Ended(PLANNED, "refused", "x", None)), 6.0)
+    journal.close()
+    connection = sqlite3.connect(tmp_path / NAME)
+    assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    with connection:
+        connection.execute(HISTORY)
+    (content,) = connection.execute("SELECT content FROM task").fetchone()
+    assert json.loads(content)["release"].keys() >= {"line", "sequence", "bundle_id", "gallery_sequence"}
+    connection.close()
+    assert [past.plan for past in open_journal(tmp_path).history()] == [None, "spring"]
+
+
+def test_p4_column_that_is_being_added_survives_a_kill(tmp_path, monkeypatch):
+    older(tmp_path).close()
+    monkeypatch.setattr(module, "_ADDED", (*module._ADDED, ("nowhere", "plan", "TEXT")))
+    with pytest.raises(StorageError):
+        open_journal(tmp_path)
+    monkeypatch.undo()
+    journal = open_journal(tmp_path)
+    assert (journal.told, journal.history()) == (None, [])
+
+
+@pytest.mark.parametrize("windows", ["[1]", '"02:00-03:00"', "null", "5"])
+def test_windows_that_nothing_wrote_are_damage(tmp_path, windows):
+    journal = open_journal(tmp_path)
+    journal.store(Step(Task(State.ARMED, PLANNED)), 6.0)
+    content = module._write_task(journal.task()).replace('["02:00-03:00"]', windows)
+    journal._connection.execute("UPDATE task SET content = ?", (content,))
+    journal.close()
+    assert open_journal(tmp_path).told is not None

@@ -218,7 +218,58 @@ def test_c1_wait_that_a_wrong_clock_wrote_is_over():
 def test_p3_lost_journal_adopts_the_trial_of_the_pointer():
     found = next_step(Task(State.CHECK), facts("done", ON_TRIAL), POLICY)
     assert (found.task.state, found.task.trial, found.task.boots) == (State.TRIAL, "t1", 1)
-    assert found.task.release == Target("demo", 2, "")
+    assert found.task.release == NEW
+    unknown = next_step(
+        Task(State.CHECK), facts("later", replace(ON_TRIAL, bundle_id="b", gallery_sequence=2), wanted=None), POLICY
+    )
+    assert unknown.task.release == Target("demo", 2, "b", gallery_sequence=2)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("outcome", ["done", "more", "later", "failed", "stale", "already"])
+@pytest.mark.parametrize("state", sorted(BEFORE_SWITCH, key=lambda state: state.value))
+def test_release_that_is_withdrawn_is_dropped_before_the_switch(state, outcome, stays):
+    found = step(state, outcome, wanted=None if stays else OLD, stays=stays, waits="paused")
+    assert (found.task.state, found.task.stores, found.hold) == (State.IDLE, 0, None)
+    assert found.ended is not None
+    assert (found.ended.release, found.ended.outcome, found.ended.reason) == (NEW, "postponed", "paused")
+
+
+@pytest.mark.parametrize("state", sorted(SWITCHED - {State.SWITCH}, key=lambda state: state.value))
+def test_release_that_is_withdrawn_after_the_switch_goes_to_its_end(state):
+    found = step(state, "done", wanted=OLD, stays=False, waits="paused", verdict="good")
+    assert (found.task.release, found.task.state) != (NEW, State.IDLE) or found.ended.outcome == "confirmed"  # type: ignore[union-attr]
+
+
+def test_base_that_the_device_lacks_replaces_a_withdrawn_candidate():
+    found = step(State.ARMED, "done", Serving("demo", 0), wanted=OLD, waits="paused")
+    assert (found.task.state, found.task.release) == (State.GATE, OLD)
+    assert found.ended is not None
+
+
+def test_armed_device_waits_for_its_turn_after_its_window():
+    closed = step(State.ARMED, "done", window="closed", turn="waits for its turn")
+    assert (closed.task.state, closed.reason, closed.waits_for_turn) == (State.ARMED, "closed", False)
+    waiting = step(State.ARMED, "done", turn="waits for its turn")
+    assert (waiting.task.state, waiting.reason, waiting.waits_for_turn) == (State.ARMED, "waits for its turn", True)
+    assert not waiting.store
+    assert step(State.ARMED, "done").task.state is State.SWITCH
+
+
+def test_rollout_that_changes_is_the_same_release():
+    planned = replace(NEW, plan="spring", windows=("02:00-03:00",), max_unavailable=1)
+    assert planned == NEW
+    checked = next_step(task_in(State.CHECK), facts("done", wanted=planned), POLICY)
+    assert checked.task.release is planned
+    kept = next_step(replace(task_in(State.CHECK), release=planned), facts("done", wanted=NEW), POLICY)
+    assert kept.task.release is planned
+
+
+def test_try_has_begun_with_its_first_store_until_it_ends():
+    assert not Task(State.GATE, NEW).has_begun
+    assert not Task(State.CHECK, None, stores=1).has_begun
+    for task in (Task(State.FETCH, NEW), Task(State.GATE, NEW, stores=2), Task(State.IDLE, NEW, postponed=1)):
+        assert task.has_begun
 
 
 def test_trial_that_a_person_ended_is_over():

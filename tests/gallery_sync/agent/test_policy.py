@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from edge.errors import ConfigError
 from gallery_sync.agent.gates import Surroundings, why_not_download, why_not_install
+from gallery_sync.agent.machine import Target
 from gallery_sync.agent.policy import Policy, read_policy
 from gallery_sync.agent.windows import DAYS, parse_window, why_closed
+from gallery_sync.device.permit import Permit
 
 SATURDAY = datetime(2026, 11, 28, tzinfo=timezone.utc)
 
@@ -134,3 +137,47 @@ def test_gates_name_their_reason():
     assert why_not_install(policy, night) is None
     assert "are spent" in (why_not_download(policy, Surroundings(at(0, 3), 1 << 30, 0)) or "")
     assert "free" in (why_not_download(policy, Surroundings(at(0, 3), 1000, None)) or "")
+
+
+PLANNED = Target("demo", 5, "bundle-5", plan="spring", windows=("02:00-03:00",), deadline=at(5, 12).timestamp())
+
+
+def test_windows_of_device_and_rollout_must_both_be_open():
+    own = Policy.model_validate({"install": {"windows": ["02:30-04:00"]}})
+    for hour, minute, is_open in ((2, 0, False), (2, 45, True), (3, 30, False)):
+        here = Surroundings(at(5, hour, minute), 1 << 40, None)
+        assert (why_not_install(own, here, PLANNED) is None) is is_open
+    assert why_not_install(own, Surroundings(at(5, 3, 30), 1 << 40, None)) is None
+    why = "rollout spring waits for the window 02:00-03:00 (local time)"
+    assert why_not_install(Policy(), Surroundings(at(5, 1), 1 << 40, None), PLANNED) == why
+
+
+def test_deadline_is_for_tries_that_did_not_begin():
+    early, late = (Surroundings(at(5, hour), 1 << 40, None) for hour in (11, 13))
+    assert why_not_download(Policy(), early, PLANNED, has_begun=False) is None
+    assert why_not_download(Policy(), late, PLANNED, has_begun=True) is None
+    assert why_not_download(Policy(), late, PLANNED, has_begun=False) == "the deadline of rollout spring is over"
+
+
+def test_permit_is_asked_for_where_the_policy_says_so():
+    strict = Policy.model_validate({"install": {"permit": True}})
+    nothing = Surroundings(at(5, 2), 1 << 40, None)
+    permitted = replace(nothing, permit=Permit(line="demo", sequence=5, by="hawkbit"))
+    prepared = replace(nothing, permit=Permit(line="demo", sequence=5, by="hawkbit", install=False))
+    for gate in (why_not_download, why_not_install):
+        assert gate(Policy(), nothing, PLANNED) is None
+        assert "permit" in str(gate(strict, nothing, PLANNED))
+        assert gate(strict, permitted, PLANNED) is None
+        assert gate(strict, nothing) is None  # nothing is known that could be permitted
+    assert why_not_download(strict, prepared, PLANNED) is None
+    assert why_not_install(strict, prepared, PLANNED) is not None
+
+
+def test_labels_and_fleet_are_read(tmp_path):
+    path = tmp_path / "agent.yaml"
+    path.write_text("labels: {site: berlin}\nfleet: {report_every_s: 60}\ncommands: {allow: [sync]}\n")
+    found = read_policy(path, must_exist=True)
+    assert (found.labels, found.fleet.report_every_s, found.commands.allow) == ({"site": "berlin"}, 60.0, ("sync",))
+    path.write_text("labels: {line: other}\n")
+    with pytest.raises(ConfigError, match="the label line, which comes from the enrolment"):
+        read_policy(path, must_exist=True)

@@ -141,7 +141,7 @@ def test_root_that_is_no_root_is_refused(tmp_path, repo):
 def test_document_of_the_rollout_role_must_be_a_release(device, repo):
     repo.add(PATH, b'{"schema": 2}')
     repo.publish("rollout")
-    with pytest.raises(SyncError, match="not a valid release"):
+    with pytest.raises(SyncError, match="not a valid document of the role rollout"):
         device.client().target(PATH, 1 << 16)
 
 
