@@ -125,10 +125,19 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from edge.diagnostics.check import check
+    from edge.config.config_file import AsWritten, ConfigFile
+    from edge.diagnostics.check import check, check_config
 
-    if not check(_config(arguments), arguments.seconds if arguments.probe else None):
+    environment = AsWritten(os.environ) if arguments.config_only else os.environ
+    file = ConfigFile(arguments.config, environment, arguments.state_dir, arguments.overlay)
+    config = file.load()
+    if file.overlay is not None:
+        print(f"overlay {file.overlay}: used")
+    check_config(config)
+    if not arguments.config_only and not check(config, arguments.seconds if arguments.probe else None):
         return 1
+    if file.overlay_problem is not None:
+        raise ConfigError(f"{file.overlay_problem}; the device ignores it")
     print(f"{arguments.config}: ok")
     return 0
 

@@ -11,6 +11,8 @@ FinesightError
 │   └── PictureError   an uploaded picture that is rejected
 │       └── BusyError  too many of them at once
 ├── TaughtItemsError   items taught on the device
+├── UploadError        a file that is sent to a server
+│   └── FileRefusedError  the server does not take this one
 ├── OutboxError        the durable event queue
 ├── PublishError       the MQTT connection
 │   ├── RefusedError   the broker refused the connection or subscription
@@ -91,6 +93,14 @@ class TaughtItemsError(FinesightError):
     """Taught items cannot be stored or read."""
 
 
+class UploadError(FinesightError):
+    """A file cannot be sent to a server now."""
+
+
+class FileRefusedError(UploadError):
+    """The server does not take this file, for what it is; another one may pass."""
+
+
 class OutboxError(FinesightError):
     """An event cannot be stored."""
 
@@ -134,8 +144,8 @@ class TrainError(FinesightError):
 def first_validation_error(error: ValidationError) -> str:
     """Return the first validation error of a document as `key.path: message`; a later format in a plain sentence."""
     first = error.errors()[0]
-    expected = first.get("ctx", {}).get("expected")  # absent where the number is too large to be read
-    if first["loc"][-1:] == ("schema",) and isinstance(first["input"], int) and expected is not None:
+    expected = str(first.get("ctx", {}).get("expected"))  # absent where the number is too large to be read
+    if first["loc"][-1:] == ("schema",) and isinstance(first["input"], int) and expected.isdecimal():
         return unread_format(first["input"], int(expected))
     return one_line(f"{'.'.join(map(str, first['loc'])) or '(top)'}: {first['msg']}")
 

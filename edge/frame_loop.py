@@ -39,6 +39,7 @@ class FrameLoop:
     ) -> None:
         self.pipeline = pipeline
         self.observers: list[Callable[[Frame, Result], None]] = []  # called for each recognised frame; must not wait
+        self.event_observers: list[Callable[[Event], None]] = []  # called for each event; must not wait
         self._publisher, self._recorders, self._gallery_drift = publisher, recorders, gallery_drift
         self._counters, self._timer, self._on_gpu_error = counters, timer, on_gpu_error
 
@@ -107,6 +108,8 @@ class FrameLoop:
             if "capture_to_decision" in event.latency_ms:
                 self._timer.add({"capture_to_decision": event.latency_ms["capture_to_decision"]})
             self._publisher.publish_event(event)
+            for observe in self.event_observers:
+                observe(event)
             self._counters.add("events", camera=event.camera, type=event.type)
 
 

@@ -75,6 +75,17 @@ def _add_operation(verbs: Any) -> None:
 
     check = _verb(verbs, "check", "load the configuration and the active bundle without opening a camera")
     _add_state_dir(check)
+    check.add_argument(
+        "--overlay",
+        type=Path,
+        metavar="FILE",
+        help="check the configuration with this overlay or YAML file of keys over it, instead of the one in use",
+    )
+    check.add_argument(
+        "--config-only",
+        action="store_true",
+        help="load no bundle, and take variables that are not set as they are written",
+    )
     check.add_argument("--probe", action="store_true", help="also open each camera and report what it really sends")
     check.add_argument(
         "--seconds", type=float, default=5.0, help="seconds for which --probe watches each camera; default: %(default)s"

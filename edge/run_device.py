@@ -80,6 +80,10 @@ def run_device(
             from edge.pictures.open_pictures import open_pictures
 
             pictures = open_pictures(runtime, stack)
+        if config.unknowns is not None:
+            from edge.unknowns.open_unknowns import open_unknowns
+
+            open_unknowns(runtime, config.unknowns, stack)
         if server is not None:
             server.attach(runtime, pictures)
         runtime.run(stop, until_end=until_end, reload=reload)

@@ -39,7 +39,7 @@ from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
 from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.agent_report import AgentReports
 from edge.telemetry.counters import Counters
-from edge.telemetry.health_report import HealthReport, RuntimeState, ServedRelease, resident_bytes
+from edge.telemetry.health_report import HealthReport, RuntimeState, ServedRelease, WaitingUnknowns, resident_bytes
 from edge.telemetry.systemd import notify_systemd, watchdog_interval_s
 from edge.telemetry.temperature import is_throttling, read_temperatures
 from edge.telemetry.timing import StageTimer
@@ -89,6 +89,7 @@ class Runtime:
         self._started_ns = self._iterated_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
         self._file = file
+        self._overlay = file.overlay if file else None  # in the configuration that runs
         self._starts, self._gpu = loading.starts, loading.gpu
         self._stays_up_at = time.monotonic() + STAYS_UP_S
         self._active_models = loading.wait(stop)
@@ -116,7 +117,8 @@ class Runtime:
             timer=self.timer,
             on_gpu_error=self._gpu.lose,
         )
-        self.observers = self._frame_loop.observers
+        self.observers, self.event_observers = self._frame_loop.observers, self._frame_loop.event_observers
+        self.waiting_unknowns: Callable[[], WaitingUnknowns | None] = lambda: None
         build = partial(build_camera, self._latest_frames, self._recorders, self.counters)
         self._cameras = Cameras(build, self._latest_frames, config.cameras)
         self._agent_reports = AgentReports(config.state_dir, self.counters)
@@ -129,6 +131,7 @@ class Runtime:
         self._publish_self()
         self._cameras.open_due()
         self._keep_config()
+        self._count_overlay()
         self._vital_signs.start()
         notify_systemd("READY=1")
         names = ", ".join(self.config.cameras)
@@ -202,6 +205,9 @@ class Runtime:
         """Do what is done once a second."""
         self._cameras.watch()
         self._count_drops()
+        if self._file is not None and self._file.overlay_changed():
+            with contextlib.suppress(CommandError):  # logged
+                self._reload()
         if now >= self._stays_up_at:
             pair = self._active_models.serving.pair
             self._starts.end_well(pair)
@@ -306,9 +312,12 @@ class Runtime:
         pipeline = build_pipeline(self.models, self.config.recognition, self.config.cameras, self.counters)
         self._frame_loop.replace_pipeline(pipeline, plan.changed)
         self._cameras.replace(self.config.cameras, (*plan.added, *plan.changed))
+        self._overlay = self._file.overlay
         self.counters.add("reloads", result="done")
         log.info("configuration reloaded: %s", plan.summary())
+        self._vital_signs.hurry()
         self._keep_config()
+        self._count_overlay()
         self._publish_self_and_health()
         return plan.summary()
 
@@ -321,6 +330,12 @@ class Runtime:
         except OSError as error:
             self.counters.add("configurations_not_kept")
             log.warning("%s: cannot keep the configuration for safe mode: %s", self.config.state_dir, error.strerror)
+
+    def _count_overlay(self) -> None:
+        if self._file is not None and self._file.overlay_problem is not None:
+            self.counters.add("config_overlays", result="refused")
+        elif self._overlay is not None:
+            self.counters.add("config_overlays", result="used")
 
     def loop_age_s(self) -> float:
         """Return the seconds since the frame loop's last iteration."""
@@ -337,7 +352,9 @@ class Runtime:
         publisher, serving = self._publisher.publisher, self._active_models.serving
         models, gpu_fallback, building = serving.models, self._gpu.fallback, self._gpu.progress
         limits, drift, release = self.config.gallery, self._gallery_drift.drift, serving.release
-        is_degraded = safe_mode or serving.fallback is not None or gpu_fallback is not None
+        overlay_error = self._file.overlay_problem if self._file else None
+        wrong = (serving.fallback, gpu_fallback, overlay_error)
+        is_degraded = safe_mode or any(one is not None for one in wrong)
         gallery_age_s = age_s(models.gallery_created_at, time.time())
         return HealthReport(
             site=self.config.site,
@@ -370,6 +387,7 @@ class Runtime:
             else ServedRelease(release.line, release.sequence, release.gallery_sequence),
             trial=serving.trial,
             taught=models.taught,
+            unknowns=self.waiting_unknowns(),
             update=self._agent_reports.newest(),
             gallery_space="compatible" if models.compatible_categories else "native",
             categories_compatible=tuple(sorted(models.compatible_categories)),
@@ -386,6 +404,8 @@ class Runtime:
             choosing_engines=self._engine_prover.is_running,
             safe_mode=safe_mode,
             config_error=self._file.problem if self._file else None,
+            config_overlay=self._overlay,
+            overlay_error=overlay_error,
         )
 
     def _publish_self_and_health(self) -> None:

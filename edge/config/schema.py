@@ -39,7 +39,14 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
+def _http_url(url: str) -> str:
+    if not re.match(r"https?://[^/]", url):
+        raise ValueError("must be http:// or https:// and a host")
+    return url
+
+
 Host = Annotated[str, AfterValidator(_plain_host)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 LocalPath = Annotated[Path, AfterValidator(_absolute_path)]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?$")]
@@ -294,6 +301,26 @@ class LiveConfig(_Tree):
     max_clients: Annotated[int, Field(ge=1, le=32)] = 4  # at once; more are refused
 
 
+class UnknownsConfig(_Tree):
+    """Pictures of objects that the device could not name. They leave the device: a server collects them for review."""
+
+    # Each picture is PUT to `<upload_url>/<name>.zip`, with what the device knows of the object
+    upload_url: HttpUrl = Field(repr=False)
+    upload_token: str | None = Field(default=None, repr=False)  # sent as `Authorization: Bearer <upload_token>`
+    cameras: tuple[Name, ...] = ()  # whose objects to send; none: those of all cameras, except the kiosk's
+    reasons: Annotated[
+        tuple[Literal["unknown_item", "low_margin", "unknown_category", "gallery_empty"], ...], Field(min_length=1)
+    ] = ("unknown_item", "low_margin")  # why the object had no name, see the events
+    min_px: Annotated[int, Field(ge=16, le=4096)] = 64  # of the shorter side of its box; smaller ones are not sent
+    max_px: Annotated[int, Field(ge=64, le=2048)] = 640  # of the longer side of its picture, which is scaled down
+    per_hour: Annotated[int, Field(ge=1, le=10_000)] = 20  # pictures, over all cameras; further ones are dropped
+    per_day: Annotated[int, Field(ge=1, le=100_000)] = 200  # pictures, over all cameras; further ones are dropped
+    # Seconds in which an object of a camera that looks like the one before it is not sent again; 0: all are sent
+    fold_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    # Mebibytes of pictures that wait for the server; above it, the oldest are deleted
+    max_mib: Annotated[int, Field(ge=1, le=4096)] = 64
+
+
 class TlsConfig(_Tree):
     """The certificate of a server; both files are read when it starts."""
 
@@ -316,15 +343,8 @@ class KioskConfig(_Tree):
     looks: Annotated[int, Field(ge=1, le=8)] = 4  # pictures to take of an item that is taught
     # Most taught items; a start embeds each of their pictures six times
     max_taught: Annotated[int, Field(ge=1, le=1000)] = 200
-    upload_url: str | None = Field(default=None, repr=False)  # taught items are PUT to `<upload_url>/<id>.zip`
+    upload_url: HttpUrl | None = Field(default=None, repr=False)  # taught items are PUT to `<upload_url>/<id>.zip`
     upload_token: str | None = Field(default=None, repr=False)  # sent as `Authorization: Bearer <upload_token>`
-
-    @field_validator("upload_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is not None and not re.match(r"https?://[^/]", url):
-            raise ValueError("must be http:// or https:// and a host")
-        return url
 
     @model_validator(mode="after")
     def _network_access_needs_a_token(self) -> "KioskConfig":
@@ -360,6 +380,7 @@ class DeviceConfig(_Tree):
     snapshots: SnapshotConfig | None = None  # None: no picture of an object is published
     live: LiveConfig | None = None  # None: no live view
     kiosk: KioskConfig | None = None  # None: no kiosk
+    unknowns: UnknownsConfig | None = None  # None: no picture of an unknown object is kept or sent
 
     @field_validator("cameras")
     @classmethod
@@ -381,6 +402,15 @@ class DeviceConfig(_Tree):
         if health is not None and health.token is None and not is_loopback(health.host):
             raise ValueError(f"health.host {health.host!r} is not a loopback address; set health.token")
         return pictures
+
+    @field_validator("unknowns")
+    @classmethod
+    def _unknowns_name_cameras(cls, unknowns: UnknownsConfig | None, info: ValidationInfo) -> UnknownsConfig | None:
+        cameras: dict[str, CameraConfig] = info.data.get("cameras", {})
+        missing = [name for name in unknowns.cameras if name not in cameras] if unknowns is not None else []
+        if missing and cameras:
+            raise ValueError(f"cameras: there is no camera {missing[0]!r}; choose from {sorted(cameras)}")
+        return unknowns
 
     @field_validator("kiosk")
     @classmethod

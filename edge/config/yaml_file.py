@@ -64,6 +64,54 @@ def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, 
     Raises:
         ConfigError: names file and line, key path, the problem and what to do.
     """
+    return read_values(text, path, folder, environment).config()
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a device's YAML says, with its variables replaced, before it is checked."""
+
+    document: _Document
+    values: dict[str, Any]
+    folder: Path  # that relative paths are relative to
+
+    def config(self) -> DeviceConfig:
+        """Return the configuration.
+
+        Raises:
+            ConfigError: names file and line, key path, the problem and what to do.
+        """
+        return _validated(self.document, self.values, self.folder)
+
+
+def typed_values(values: dict[str, Any], where: str, folder: Path | None = None) -> DeviceConfig:
+    """Return the configuration of values that are in no file.
+
+    Args:
+        values: of all keys.
+        where: they come from, for messages.
+        folder: that relative paths are relative to; None: they stay as they are.
+
+    Raises:
+        ConfigError: names where, key path, the problem and what to do.
+    """
+    remember(secret_values(values))
+    return _validated(_Document(where, None), values, folder)
+
+
+def _validated(document: _Document, values: dict[str, Any], folder: Path | None) -> DeviceConfig:
+    try:
+        return DeviceConfig.model_validate(values, context=folder)
+    except ValidationError as error:
+        raise ConfigError("\n".join(document.describe(e) for e in error.errors())) from error
+
+
+def read_values(text: str, path: Path, folder: Path, environment: Mapping[str, str]) -> Values:
+    """Read a device's YAML and replace its variables; the arguments are those of `parse_config`.
+
+    Raises:
+        ConfigError: it is no YAML or no mapping, has a key twice, or a variable is not set.
+    """
     try:
         root, raw = _load(text, path)
         if not isinstance(raw, dict) or root is None:
@@ -78,10 +126,25 @@ def parse_config(text: str, path: Path, folder: Path, environment: Mapping[str, 
         raise ConfigError(
             f"{path}: nested too deeply, or an alias contains itself; remove levels or the alias"
         ) from error
+    return Values(document, substituted, folder)
+
+
+def load_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that is a mapping of keys, as it is.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML or no mapping, or has a key twice.
+    """
     try:
-        return DeviceConfig.model_validate(substituted, context=folder)
-    except ValidationError as error:
-        raise ConfigError("\n".join(document.describe(e) for e in error.errors())) from error
+        root, raw = _load(read_text(path), path)
+        if not isinstance(raw, dict) or root is None:
+            raise ConfigError(f"{path}: this is not a mapping of keys; start the file with keys")
+        _Document(path, root).reject_duplicate_keys(root)
+    except RecursionError as error:
+        raise ConfigError(
+            f"{path}: nested too deeply, or an alias contains itself; remove levels or the alias"
+        ) from error
+    return raw
 
 
 def load_typed(path: Path, kind: type[_Typed]) -> _Typed:
@@ -139,12 +202,15 @@ def _without_quotes(problem: str) -> str:
 class _Document:
     """A parsed YAML file, for error messages that name the line."""
 
-    path: Path
-    root: yaml.Node
+    path: Path | str
+    root: yaml.Node | None  # None: it was not read from a file, and has no lines
     kind: type[BaseModel] = DeviceConfig
 
     def locate(self, keys: list[str]) -> str:
         """Return file and line of the deepest node on a key path, and the path."""
+        path = ".".join(map(shown_key, keys)) or "(top)"
+        if self.root is None:
+            return f"{self.path}: {path}"
         node, line = self.root, self.root.start_mark.line + 1
         for key in keys:
             if not isinstance(node, yaml.MappingNode):
@@ -153,7 +219,7 @@ class _Document:
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]
-        return f"{self.path}:{line}: {'.'.join(map(_shown_key, keys)) or '(top)'}"
+        return f"{self.path}:{line}: {path}"
 
     def reject_duplicate_keys(self, node: yaml.Node) -> None:
         """Raise ConfigError for a duplicate key. YAML silently keeps the last one, so a copied camera would vanish."""
@@ -165,7 +231,7 @@ class _Document:
             for key, value in node.value:
                 if key.value in seen:
                     where = f"{self.path}:{key.start_mark.line + 1}"
-                    raise ConfigError(f"{where}: key {_shown_key(key.value)!r} appears twice; remove or rename one")
+                    raise ConfigError(f"{where}: key {shown_key(key.value)!r} appears twice; remove or rename one")
                 seen.add(key.value)
                 self.reject_duplicate_keys(value)
 
@@ -193,10 +259,10 @@ class _Document:
         keys = [str(part) for part in error["loc"]]
         where = self.locate(keys)
         if error["type"] == "extra_forbidden":
-            valid = _valid_keys(keys[:-1], self.kind)
+            valid = valid_keys(keys[:-1], self.kind)
             near = difflib.get_close_matches(keys[-1], valid, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(valid)}"
-            return f"{where}: unknown key {_shown_key(keys[-1])!r}; {hint}"
+            return f"{where}: unknown key {shown_key(keys[-1])!r}; {hint}"
         if error["type"] == "missing":
             return f"{where}: this key is missing; add it"
         if error["type"] == "value_error":  # ours, from edge.config.schema
@@ -216,13 +282,14 @@ def _printable(keys: list[str], error: Any) -> str:
     return hide(repr(value))[:80]
 
 
-def _shown_key(key: Any) -> str:
+def shown_key(key: Any) -> str:
+    """Return a key as a message may show it: a secret may be where a key belongs."""
     match = _PLAIN_KEY.match(str(key))
     start = match[0] if match else ""
     return start if start == str(key) else f"{start}{MARK}"
 
 
-def _valid_keys(keys: list[str], kind: type[BaseModel]) -> list[str]:
+def valid_keys(keys: list[str], kind: type[BaseModel]) -> list[str]:
     """Return the valid keys below a key path."""
     annotation: Any = kind
     for key in keys:

@@ -22,8 +22,18 @@ from edge.telemetry.counters import Counters
 from edge.telemetry.known_secrets import hide
 
 
+def check_config(config: DeviceConfig) -> None:
+    """Print what a configuration names, checked without opening it.
+
+    Raises:
+        FinesightError: something of it cannot be used on this machine.
+    """
+    for line in _describe_config(config):
+        print(hide(line))
+
+
 def check(config: DeviceConfig, probe_s: float | None) -> bool:
-    """Load everything that a configuration names and print it.
+    """Load the bundle and gallery of a device, and print what they know.
 
     Args:
         config: of the device.
@@ -35,8 +45,6 @@ def check(config: DeviceConfig, probe_s: float | None) -> bool:
     Raises:
         FinesightError: something is missing or unusable.
     """
-    for line in _describe_config(config):
-        print(hide(line))
     models = load_active_models(config)
     print(f"bundle {models.bundle_id}, gallery {models.gallery_id}: categories {', '.join(sorted(models.indexes))}")
     return probe_s is None or _probe(config, models, probe_s)
@@ -55,17 +63,24 @@ def _describe_config(config: DeviceConfig) -> Iterator[str]:
         yield f"broker {settings.address}: {'TLS' if settings.tls else 'no TLS'}"
     if config.health is not None:
         yield f"health http://{config.health.host}:{config.health.port}/healthz"
-    if config.snapshots is not None:
-        yield "snapshots: on; pictures of recognised objects go to the broker, and are kept there"
-    if config.live is not None and config.health is not None:
-        health = config.health
-        yield f"live view http://{health.host}:{health.port}/live ({'token' if health.token else 'no token'})"
+    yield from _describe_pictures(config)
     if (kiosk := config.kiosk) is not None:
         require_extra("kiosk")
         if kiosk.tls is not None:
             verify_tls(kiosk.tls)
         address = f"{'https' if kiosk.tls else 'http'}://{kiosk.host}:{kiosk.port}/"
         yield f"kiosk {address} ({'token' if kiosk.token else 'no token'})"
+
+
+def _describe_pictures(config: DeviceConfig) -> Iterator[str]:
+    """Return lines about the pictures that leave the device."""
+    if config.snapshots is not None:
+        yield "snapshots: on; pictures of recognised objects go to the broker, and are kept there"
+    if config.unknowns is not None:
+        yield f"unknown objects: on; their pictures go to {config.unknowns.upload_url}"
+    if config.live is not None and config.health is not None:
+        health = config.health
+        yield f"live view http://{health.host}:{health.port}/live ({'token' if health.token else 'no token'})"
 
 
 def _probe(config: DeviceConfig, models: LoadedModels, seconds: float) -> bool:

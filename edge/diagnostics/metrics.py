@@ -218,6 +218,14 @@ def _updates(report: HealthReport) -> Iterable[Metric]:
         for name in ("searched", "retired", "waiting", "unusable"):
             items.add_metric([name], getattr(taught, name))
         yield items
+    if (unknowns := report.unknowns) is not None:
+        for name, text, value in (
+            ("unknowns_waiting", "Pictures of unknown objects that wait for the server.", float(unknowns.files)),
+            ("unknowns_bytes", "Bytes of the pictures of unknown objects that wait.", float(unknowns.bytes)),
+        ):
+            family = GaugeMetricFamily(f"{_PREFIX}_{name}", text)
+            family.add_metric([], value)
+            yield family
 
 
 def _age_s(report: HealthReport) -> float | None:

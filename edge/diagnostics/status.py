@@ -74,6 +74,7 @@ def _serving_lines(report: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     yield f"up {report['uptime_s']:.0f} s, {versions}, {(report['resident_bytes'] or 0) / 2**20:.0f} MiB"
     yield from _release_lines(report)
+    yield from _config_lines(report)
     if report.get("fallback"):
         yield f"fallback: {report['fallback']}"
     if report.get("gpu_fallback"):
@@ -85,6 +86,15 @@ def _serving_lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"gallery: in an older, compatible embedding space; re-embed these categories: {waiting}"
     for why in report.get("gallery_stale", ()):
         yield f"gallery is stale: {why}"
+
+
+def _config_lines(report: dict[str, Any]) -> Iterator[str]:
+    if report.get("config_overlay"):
+        yield f"configuration: with the overlay {report['config_overlay']}"
+    if report.get("overlay_error"):
+        yield f"configuration: without the overlay, which is refused: {report['overlay_error']}"
+    if report.get("config_error"):
+        yield f"configuration: the file is invalid: {report['config_error']}"
 
 
 def _release_lines(report: dict[str, Any]) -> Iterator[str]:
@@ -103,6 +113,9 @@ def _release_lines(report: dict[str, Any]) -> Iterator[str]:
         waiting = f", {taught['waiting']} wait to be embedded" if taught["waiting"] else ""
         unusable = f", {taught['unusable']} cannot be used" if taught["unusable"] else ""
         yield f"taught items: {taught['items']}, {taught['searched']} of them searched{waiting}{unusable}"
+    if unknowns := report.get("unknowns"):
+        problem = f"; {unknowns['problem']}" if unknowns["problem"] else ""
+        yield f"unknown objects: {unknowns['files']} pictures wait for the server{problem}"
 
 
 def _release_in_words(release: dict[str, Any]) -> str:

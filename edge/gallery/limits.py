@@ -8,6 +8,7 @@ from typing import Any
 from edge.strict_json import parse_json
 
 NEGATIVE = "negative"  # metadata key; true: the item must not be named, and vetoes a match when it is the nearest
+ALSO = "also"  # metadata key; ids that the item had before or elsewhere, such as that of an item taught at a kiosk
 MAX_ITEMS = 1_000_000  # in one category
 MAX_VECTORS = 5_000_000  # in one category
 MAX_VECTOR_BYTES = 1 << 30  # of all vectors of one category
@@ -56,6 +57,12 @@ def parse_metadata(text: object) -> dict[str, Any]:
     if not isinstance(metadata.get(NEGATIVE, False), bool):
         raise ValueError(f"found {NEGATIVE} {metadata[NEGATIVE]!r}, expected true or false")  # noqa: TRY004
     return metadata
+
+
+def also_ids(metadata: dict[str, Any]) -> list[str]:
+    """Return the other ids of an item; none if the metadata says something else there."""
+    also = metadata.get(ALSO, [])
+    return [one for one in also if isinstance(one, str)] if isinstance(also, list) else []
 
 
 def metadata_json(metadata: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ Rules this module keeps:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -260,6 +260,25 @@ def read_thumbnail(path: Path, item_id: str) -> bytes | None:
     if problem := thumbnail_problem(row[0]):
         raise GalleryError(f"{path}: item {item_id!r}: {problem}")
     return row[0]
+
+
+def held_ids(path: Path, wanted: Collection[str]) -> frozenset[str]:
+    """Return which of some ids live items of a store have: as their own id, or as one they had before or elsewhere.
+
+    Raises:
+        GalleryError: the store is damaged.
+    """
+    with open_store(path) as store:
+        query = "SELECT 1 FROM items WHERE item_id = ? AND deleted = 0"
+        held = {one for one in wanted if store.execute(query, (one,)).fetchone()}
+        if held != set(wanted):
+            query = "SELECT metadata FROM items WHERE deleted = 0 AND instr(metadata, ?)"
+            for (metadata,) in store.execute(query, (f'"{limits.ALSO}"',)):
+                try:
+                    held.update(limits.also_ids(limits.parse_metadata(metadata)))
+                except ValueError as error:
+                    raise GalleryError(f"{path}: damaged metadata: {error}") from error
+    return frozenset(held & set(wanted))
 
 
 def read_thumbnails(path: Path, every: int = 1) -> Iterator[tuple[str, bytes]]:

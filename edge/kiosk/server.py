@@ -44,7 +44,6 @@ from edge.kiosk.http import (
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.lookup_queue import LookupQueue
 from edge.kiosk.responses import enrolment_json, lookup_json, state_json, taught_json
-from edge.kiosk.taught_items import TaughtItems
 from edge.kiosk.thumbnails import ItemThumbnails
 from edge.recognition.recognise_image import decode_upload, recognise_picture, reduction_for
 from edge.supervised_thread import SupervisedThread
@@ -90,7 +89,6 @@ class KioskServer:
         self,
         config: KioskConfig,
         kiosk: Kiosk,
-        taught_items: TaughtItems,
         thumbnails: ItemThumbnails,
         counters: Counters,
         uploader: UploadWaker | None = None,
@@ -101,7 +99,6 @@ class KioskServer:
         Args:
             config: address, token and certificate.
             kiosk: of the camera.
-            taught_items: that are searched.
             thumbnails: of all items.
             counters: of requests.
             uploader: is woken when an item was taught.
@@ -114,7 +111,7 @@ class KioskServer:
         if config.tls is not None:
             verify_tls(config.tls)
             certificate, key = config.tls.certificate, config.tls.key
-        self._config, self._kiosk, self._taught_items = config, kiosk, taught_items
+        self._config, self._kiosk = config, kiosk
         self._thumbnails, self._counters, self._uploader = thumbnails, counters, uploader
         self._uploads, self._timer = Uploads(), timer or StageTimer()
         self._stopping = False
@@ -276,7 +273,7 @@ class KioskServer:
         return error_response(422, "not_taught", message)
 
     async def _list_taught(self, _: Request) -> Response:
-        retired = self._taught_items.retired
+        retired = self._kiosk.models.taught_retired
         items = self._kiosk.store.items()
         return JSONResponse({"taught": [taught_json(item, retired.get(item.item_id)) for item in items]})
 

@@ -6,16 +6,17 @@ Rules this module keeps:
    of another embedding space. Model outputs are cached on disk for the next start, for this bundle and one other: the
    one before, or the one being prepared. Entries that are missing, damaged or not writable are computed again; they
    never cause a failure.
-3. An item retires from search when the gallery has it: an item with its id in one of those categories, or its nearest
-   item there scores above the category's threshold and has the same name. This is decided again for every bundle and
-   gallery, so a rollback brings the item back.
+3. An item retires from search when the gallery has it: an item of any category that has its id, or had it before or
+   elsewhere; or its nearest item in those categories scores above the threshold and has the same name. This is decided
+   again for every bundle and gallery, for it alone. So an item stays until a gallery that has it serves, and a rollback
+   brings it back.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from edge.errors import FinesightError, NotLoadedError, TaughtItemsError
@@ -42,26 +43,27 @@ from edge.types import Box, Counts, Image
 
 log = logging.getLogger(__name__)
 
-HasItem = Callable[[str, str, str], bool]  # gallery generation, category, item id
+# gallery generation, category, item ids -> those that items of the gallery have or had
+Held = Callable[[str, str, Collection[str]], frozenset[str]]
 _Key = tuple[str, str, int]  # bundle, item, revision
 
 
 class TaughtItems:
     """Adds the taught items to loaded models; usable from any thread."""
 
-    def __init__(self, store: TaughtStore, has_item: HasItem, counts: Counts, search_pictures: int = 2) -> None:
+    def __init__(self, store: TaughtStore, held: Held, counts: Counts, search_pictures: int = 2) -> None:
         """Start without embeddings; the first call of `add_to` computes them.
 
         Args:
             store: the taught items on disk.
-            has_item: whether a gallery has an item in a category.
+            held: which items a gallery has in a category.
             counts: `taught_retired` by reason, `taught_unusable`, `taught_made_lost` by reason: the cache of an item is
                 damaged, or could not be written.
             search_pictures: how many pictures of an item the finder searches by, if the bundle has one.
         """
         self._search_pictures = search_pictures
         self._store = store
-        self._has_item = has_item
+        self._held = held
         self._counts = counts
         self._lock = threading.Lock()
         self._embeddings: dict[_Key, ItemEmbeddings] = {}
@@ -79,14 +81,16 @@ class TaughtItems:
             self._waiting = self._unusable = 0
             embedded = {item: self._embeddings_of(item, base) for item in self._store.items()}
             self._note_bundle(base)  # with the models that were loaded meanwhile
+            held = self._held_by(base, [item.item_id for item in embedded])
             retired = {
-                item.item_id: why for item, one in embedded.items() if (why := self._why_retired(item, one, base))
+                item.item_id: why for item, one in embedded.items() if (why := _why_retired(item, one, base, held))
             }
             for item_id in retired.keys() - self._retired.keys():
                 self._counts.add("taught_retired", reason=retired[item_id])
                 log.info(
-                    "%s is no longer searched: the gallery has an item of the %s",
+                    "%s is not searched beside gallery %s, which has an item of the %s",
                     item_id,
+                    base.gallery_id,
                     retired[item_id].replace("_", " "),
                 )
             self._retired = retired
@@ -96,13 +100,10 @@ class TaughtItems:
             out = self._waiting + self._unusable
             taught = TaughtCounts(len(embedded), len(live) - out, len(retired), self._waiting, self._unusable)
         silhouettes = {c: _with_taught(c, of_gallery, live) for c, of_gallery in base.silhouettes.items()}
-        return replace(with_taught(base, live), silhouettes=silhouettes, taught_queries=queries, taught=taught)
-
-    @property
-    def retired(self) -> dict[str, str]:
-        """Why items are no longer searched, by item id."""
-        with self._lock:
-            return dict(self._retired)
+        added = with_taught(base, live)
+        return replace(
+            added, silhouettes=silhouettes, taught_queries=queries, taught=taught, taught_retired=dict(retired)
+        )
 
     def _note_bundle(self, base: LoadedModels) -> None:
         """Keep caches for this bundle and one other, which may still be active while this one is loaded."""
@@ -181,19 +182,28 @@ class TaughtItems:
             picture = image.decode_image(self._store.picture(item, number), f"{item.item_id} picture {number}")
             yield picture, _centre_box(models, picture)
 
-    def _why_retired(self, item: TaughtItem, embeddings: ItemEmbeddings, base: LoadedModels) -> str | None:
-        for category, rows in embeddings.vectors.items():
-            if category not in base.indexes:
-                continue
-            if self._has_item(base.gallery_id, category, item.item_id):
-                return "same_id"
-            nearest = base.indexes[category].search(mean_vector(rows)[None], 1)[0]
-            threshold = base.open_sets.get(category, OpenSet()).threshold
-            if item.negative:
-                continue  # a gallery item of the same name does not replace a negative item
-            if nearest and nearest[0].score >= threshold and nearest[0].label.casefold() == item.label.casefold():
-                return "same_name"
+    def _held_by(self, base: LoadedModels, item_ids: Collection[str]) -> set[str]:
+        """Return the ids that the gallery has, in any category: an operator may know better than the models."""
+        held: set[str] = set()
+        for category in base.indexes if item_ids else ():
+            held |= self._held(base.gallery_id, category, item_ids)
+        return held
+
+
+def _why_retired(item: TaughtItem, embeddings: ItemEmbeddings, base: LoadedModels, held: Collection[str]) -> str | None:
+    """Return why an item retires beside a gallery that holds these ids; None: it is searched."""
+    if item.item_id in held:
+        return "same_id"
+    if item.negative:  # a gallery item of the same name does not replace a negative item
         return None
+    for category, rows in embeddings.vectors.items():
+        if category not in base.indexes:
+            continue
+        nearest = base.indexes[category].search(mean_vector(rows)[None], 1)[0]
+        threshold = base.open_sets.get(category, OpenSet()).threshold
+        if nearest and nearest[0].score >= threshold and nearest[0].label.casefold() == item.label.casefold():
+            return "same_name"
+    return None
 
 
 def _centre_box(models: LoadedModels, picture: Image) -> Box | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from edge.bundle.layout import gallery_folder
 from edge.errors import FinesightError, GalleryError
-from edge.gallery.store import read_thumbnail, store_path
+from edge.gallery.store import held_ids, read_thumbnail, store_path
 from edge.kiosk.taught_store import TaughtStore
 
 
@@ -17,13 +18,12 @@ class ItemThumbnails:
         self._state_dir = state_dir
         self._store = store
 
-    def has_item(self, generation: str, category: str, item_id: str) -> bool:
-        """Whether a gallery has a live item; False for a damaged store."""
+    def held(self, generation: str, category: str, item_ids: Collection[str]) -> frozenset[str]:
+        """Return which of some ids live items of a gallery have or had; none for a damaged store."""
         try:
-            read_thumbnail(store_path(gallery_folder(self._state_dir, generation), category), item_id)
+            return held_ids(store_path(gallery_folder(self._state_dir, generation), category), item_ids)
         except GalleryError:
-            return False
-        return True
+            return frozenset()
 
     def thumbnail(self, generation: str, categories: list[str], item_id: str) -> bytes | None:
         """Return JPEG or PNG bytes from the first category that has the item; None if there are none."""

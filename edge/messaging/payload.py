@@ -132,6 +132,8 @@ def birth_payload(report: HealthReport, cameras: Mapping[str, str]) -> bytes:
         "cameras": {name: {"framing": framing} for name, framing in cameras.items()},
         "safe_mode": report.safe_mode,
         "config_error": hide_in(report.config_error),
+        "config_overlay": report.config_overlay,
+        "overlay_error": hide_in(report.overlay_error),
     }
     return encode(message)
 

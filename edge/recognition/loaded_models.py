@@ -44,6 +44,7 @@ class LoadedModels:
     spaces: dict[str, Search] = field(default_factory=dict)
     gallery: LoadedGallery = field(default_factory=LoadedGallery)  # as it was loaded, without taught items
     taught: TaughtCounts | None = None  # items that were added; None: no kiosk
+    taught_retired: Mapping[str, str] = field(default_factory=dict)  # why other taught items are not, by item id
 
     @property
     def category_threshold(self) -> float:

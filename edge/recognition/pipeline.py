@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge.config.schema import CameraConfig, RecognitionConfig
 from edge.finder.taught_search import TaughtSearch, new_proposals
@@ -45,6 +45,7 @@ class Result:
     objects: list[TrackedObject]
     timings: Timings
     embedded: int  # tracks that were classified and embedded
+    looks: Mapping[int, float] = field(default_factory=dict)  # the weight of the crop to embed, by track
 
 
 class Pipeline:
@@ -137,7 +138,8 @@ class Pipeline:
                 if event := self._event_builder.update(track.track_id, state, self.models, timings.stages_ms):
                     events.append(event)
                 objects.append(TrackedObject(track, state.features.published if state.features else None))
-        return Result(events, objects, timings, embedded)
+        looks = {one.track.track_id: one.weight for one in to_embed}
+        return Result(events, objects, timings, embedded, looks)
 
     def _embed(self, frame: Frame, to_embed: list[TrackToEmbed], now_s: float, timings: Timings) -> int:
         """Embed tracks of a frame; return how many were. Only a camera that drops no frame waits for models to load."""

@@ -60,6 +60,8 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "commands": "MQTT commands, by result: done or refused.",
         "commands_ignored": "MQTT commands that were ignored, by reason: retained, too_many at once, or topic (one "
         "that the device did not subscribe to).",
+        "config_overlays": "Configurations that were loaded with an overlay from afar, by result: used or refused (the "
+        "device's own file counts alone).",
         "configurations_not_kept": "Times the copy of the last good configuration could not be written.",
         "connections_closed": "Connections that an HTTP server closed early, by server and reason: slow (no request in "
         "time), evicted (the oldest without a request, for a new one), full (all busy), or left (the client went "
@@ -139,9 +141,17 @@ COUNTER_HELP: Mapping[str, str] = MappingProxyType(
         "taught_made_lost": "Cached embeddings of taught items that were lost and computed again, by reason.",
         "taught_retired": "Taught items that are no longer searched, by reason.",
         "taught_unusable": "Taught items that could not be read or embedded.",
-        "taught_uploads": "Uploads of taught items, by result: taken or failed.",
+        "taught_uploads": "Uploads of taught items, by result: taken, failed (tried again later), or refused (the "
+        "server does not take the file).",
         "thread_restarts": "Times a thread raised an unexpected error and was restarted; the log holds it.",
         "tracks_unannounced": "Tracks that ended without an event, by reason.",
+        "unknown_uploads": "Uploads of unknown objects, by result: taken, failed (tried again later), or refused (the "
+        "server does not take the file, which is deleted).",
+        "unknowns": "Pictures of unknown objects that were kept for the server, by camera.",
+        "unknowns_dropped": "Pictures of unknown objects that were not kept, by camera and reason: busy (too many at "
+        "once), no_picture (none was large enough), alike (as the one before), limit (per_hour or per_day), disk, or "
+        "failed.",
+        "unknowns_lost": "Pictures of unknown objects that were deleted for newer ones before the server had them.",
         "vital_signs_failed": "Times the file that the update agent reads could not be written.",
     }
 )

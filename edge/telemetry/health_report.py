@@ -62,6 +62,15 @@ class TaughtCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingUnknowns:
+    """The pictures of unknown objects that wait for the server."""
+
+    files: int
+    bytes: int
+    problem: str | None = None  # why no picture can be kept; None: they can
+
+
+@dataclass(frozen=True, slots=True)
 class DeletionReceipt:
     """An urgent deletion that the update agent carried out on this device."""
 
@@ -111,6 +120,7 @@ class HealthReport:
     release: ServedRelease | None = None  # that serves; None: installed from folders
     trial: str | None = None  # that decides whether the bundle and gallery stay; None: they are confirmed
     taught: TaughtCounts | None = None  # items; None: no kiosk
+    unknowns: WaitingUnknowns | None = None  # None: they are not sent
     update: AgentReport | None = None  # what the update agent reports; None: there is none
     gallery_space: GallerySpace = "native"  # compatible: part of the gallery is not yet embedded by this bundle
     categories_compatible: tuple[str, ...] = ()  # the categories of that part
@@ -131,6 +141,8 @@ class HealthReport:
     choosing_engines: bool = False  # every engine is being tried in the background
     safe_mode: bool = False  # started with the last good configuration, because the file was invalid
     config_error: str | None = None  # why the file is invalid
+    config_overlay: str | None = None  # name and revision of the overlay that the configuration has; None: none
+    overlay_error: str | None = None  # why the overlay is ignored
 
 
 def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int | None:

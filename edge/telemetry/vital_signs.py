@@ -31,9 +31,11 @@ INTERVAL_S = 2.0
 STALE_S = 15.0  # without new vital signs a device is not known to run
 _MAX_BYTES = 1 << 18
 _FPS_OVER_S = 20.0
+_MOST_ENGINES, _ENGINE_LENGTH = 4, 300
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _Count = Annotated[int, Field(ge=0)]
-_Text = Annotated[str, Field(max_length=4000)]
+_LONGEST_TEXT = 4000
+_Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
 
 
 class _Frozen(BaseModel):
@@ -75,6 +77,14 @@ class VitalTaught(_Frozen):
     unusable: _Count = 0  # their pictures cannot be read or embedded
 
 
+class VitalConfig(_Frozen):
+    """The configuration that a device runs with."""
+
+    overlay: _Text | None = None  # name and revision of the overlay in use; None: the device's own file alone
+    refused: _Text | None = None  # why the overlay is ignored
+    error: _Text | None = None  # why the device's own file is invalid
+
+
 class VitalSigns(_Frozen):
     """What one process of a device serves, and how well, at one time. Counts are since it started."""
 
@@ -101,6 +111,10 @@ class VitalSigns(_Frozen):
     temperatures_c: dict[str, float] = Field(default_factory=dict)
     throttling: bool | None = None
     taught: VitalTaught | None = None  # None: no kiosk
+    config: VitalConfig | None = None  # None: an earlier version, which has no overlays
+    site: _Text | None = None  # of the configuration
+    engine: _Text | None = None  # what runs the models that serve, such as "onnxruntime int8"
+    version: _Text | None = None  # of finesight
 
     @property
     def fps(self) -> float:
@@ -135,6 +149,17 @@ def read_vital_signs(state_dir: Path) -> VitalSigns | None:
         raise SyncError(f"{path}: {first_validation_error(error)}; a running device writes it again") from error
 
 
+def fresh_vital_signs(state_dir: Path, now_monotonic_s: float) -> VitalSigns | None:
+    """Return the vital signs of a device that runs; None: it does not, is stopping, or nothing can be read of it."""
+    try:
+        signs = read_vital_signs(state_dir)
+    except SyncError as error:
+        log.debug("%s", error)
+        return None
+    age_s = None if signs is None else signs.age_s(now_monotonic_s, machine_boot_id())
+    return signs if age_s is not None and age_s <= STALE_S else None
+
+
 def machine_boot_id(path: Path = _BOOT_ID) -> str | None:
     """Return the kernel's name of this boot of the machine; None where it has none."""
     try:
@@ -165,6 +190,15 @@ class FrameRates:
         if elapsed_s <= 0:
             return dict.fromkeys(frames, 0.0)
         return {camera: round(max(0, n - before.get(camera, 0)) / elapsed_s, 3) for camera, n in frames.items()}
+
+
+def engine_text(report: HealthReport) -> str | None:
+    """Return what runs the models that serve, as short text; None if it is not known."""
+    found = sorted({f"{one.engine} {one.form}" for one in report.engines.values()})
+    text = ", ".join(found[:_MOST_ENGINES]) + (" and others" if len(found) > _MOST_ENGINES else "")
+    if report.gpu_fallback:
+        text += f" in place of the GPU: {report.gpu_fallback}"
+    return text[:_ENGINE_LENGTH] or None
 
 
 class VitalSignsTaker:
@@ -210,7 +244,7 @@ class VitalSignsTaker:
             pair=VitalPair(slot=report.slot, bundle_id=report.versions["bundle"], gallery=report.versions["gallery"]),
             release=None if release is None else VitalRelease.model_validate(release, from_attributes=True),
             trial=report.trial,
-            fallback=None if report.fallback is None else report.fallback[:4000],
+            fallback=_cut(report.fallback),
             cameras=cameras,
             frames=counters.total("frames_recognised"),
             frame_errors=counters.total("frames_failed"),
@@ -221,7 +255,17 @@ class VitalSignsTaker:
             temperatures_c=dict(report.temperatures_c),
             throttling=report.throttling,
             taught=None if taught is None else VitalTaught.model_validate(taught, from_attributes=True),
+            config=VitalConfig(
+                overlay=report.config_overlay, refused=_cut(report.overlay_error), error=_cut(report.config_error)
+            ),
+            site=_cut(report.site),
+            engine=engine_text(report),
+            version=report.versions.get("edge"),
         )
+
+
+def _cut(text: str | None) -> str | None:
+    return None if text is None else text[:_LONGEST_TEXT]
 
 
 class VitalSignsWriter:

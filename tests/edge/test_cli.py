@@ -24,6 +24,24 @@ def test_check_reports_a_missing_tls_file(tmp_path, capsys):
     )
 
 
+def test_check_of_an_overlay(tmp_path, capsys):
+    config, overlay = tmp_path / "device.yaml", tmp_path / "night-mode.yaml"
+    config.write_text(
+        f"state_dir: {tmp_path}\ncameras: {{door: {{source: 'rtsp://cam/1'}}}}\nmqtt: {{username: '${{U}}'}}\n"
+    )
+    check = ["check", "-c", str(config), "--config-only"]
+    overlay.write_text("cameras: {door: {max_px: 640}}\n")
+    assert main([*check, "--overlay", str(overlay)]) == 0
+    assert "overlay night-mode: used" in capsys.readouterr().out
+    overlay.write_text("cameras: {door: {max_px: 6}}\n")
+    assert main([*check, "--overlay", str(overlay)]) == 1
+    assert "overlay night-mode: cameras.door.max_px: found 6" in capsys.readouterr().err
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/overlay.json").write_text("{")
+    assert main(check) == 1
+    assert "overlay.json: is damaged" in capsys.readouterr().err
+
+
 def test_check_reports_a_missing_kiosk_certificate(tmp_path, capsys):
     config = tmp_path / "device.yaml"
     config.write_text(

@@ -30,6 +30,7 @@ WALL_CLOCK_READERS = {
     "cameras": "when a camera's state changed, for people",
     "camera_policy": "captured_at, and the offset of a camera's own clock",
     "kiosk": "when an item was taught, for people",
+    "open_unknowns": "how many pictures were kept in the last hour and day, also over restarts",
     "outbox": "stamps of messages, whose ages are measured by the age clock",
     "choose_engines": "when the engines were chosen, for people",
     "camera_probe": "the offset of a camera's clock",

@@ -54,13 +54,15 @@ def device(tmp_path, outbox, counters):
 
 
 def test_events_wait_in_the_outbox_and_observers_see_every_frame(device, counters):
-    seen = []
+    seen, events = [], []
     device.frame_loop.observers.append(lambda frame, result: seen.append((frame.camera, len(result.objects))))
+    device.frame_loop.event_observers.append(lambda event: events.append((event.camera, event.type)))
     for n in range(3):
         device.show("door", "till", at_s=n / 10)
     device.frame_loop.end_tracks("door")
     assert device.topics() == [f"finesight/shop/one/{camera}/events" for camera in ("door", "till", "door")]
     assert seen == [("door", 1), ("till", 1)] * 3
+    assert events == [("door", "new"), ("till", "new"), ("door", "end")]
     assert counters.total("frames_recognised") == 6
     assert counters.total("events", type="new") == 2
     assert counters.total("events", camera="door", type="end") == 1

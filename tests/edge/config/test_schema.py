@@ -260,6 +260,31 @@ def test_errors_of_kiosk_secrets_do_not_print_them(tmp_path, keys, message):
     assert "s3cret" not in found
 
 
+def test_unknown_objects_are_off_and_bounded_when_on(tmp_path):
+    assert load(tmp_path, MINIMAL).unknowns is None
+    section = "unknowns: {upload_url: 'https://fleet.example/inbox/till', upload_token: '${T}'}\n"
+    unknowns = load(tmp_path, MINIMAL + section, {"T": "s3cret token"}).unknowns
+    assert (unknowns.per_hour, unknowns.per_day, unknowns.reasons) == (20, 200, ("unknown_item", "low_margin"))
+    assert "s3cret" not in repr(unknowns)
+    assert "fleet.example" not in repr(unknowns)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("upload_url: 'ftp://user:s3cret@host'", "unknowns.upload_url: must be http:// or https:// and a host"),
+        ("upload_url: 'https://h', cameras: [nobody]", "there is no camera 'nobody'; choose from ['front']"),
+        ("upload_url: 'https://h', reasons: []", "unknowns.reasons: "),
+        ("upload_url: 'https://h', reasons: [too_small]", "unknowns.reasons.0: "),
+        ("upload_token: s3cret", "unknowns.upload_url: "),
+    ],
+)
+def test_unknown_objects_that_cannot_be_sent_are_refused(tmp_path, keys, message):
+    found = error_of(tmp_path, MINIMAL + f"unknowns: {{{keys}}}\n")
+    assert message in found
+    assert "s3cret" not in found
+
+
 def test_live_view_needs_the_health_server(tmp_path):
     assert "add `health: {}`" in error_of(tmp_path, MINIMAL + "live: {}\n")
     assert load(tmp_path, MINIMAL + "health: {}\nlive: {}\n").live is not None

@@ -25,7 +25,7 @@ from edge.errors import ConfigError
 from edge.http_server.listener import MAX_OPEN, HttpListener
 from edge.pictures.routes import Answer
 from edge.telemetry.counters import Counters
-from edge.telemetry.health_report import AgentReport, HealthReport, ServedRelease, TaughtCounts
+from edge.telemetry.health_report import AgentReport, HealthReport, ServedRelease, TaughtCounts, WaitingUnknowns
 from edge.telemetry.timing import StageTimer
 from tests.fakes import health_report
 
@@ -79,6 +79,7 @@ def test_metrics_hold_the_release_the_update_agent_and_the_taught_items(server):
     update = AgentReport("trial", written_at=device.now.at - 3, expires_at=device.now.at + 60, warn_at=device.now.at)
     release, taught = ServedRelease("shop", 4, 9), TaughtCounts(3, 2, 0, 1)
     device.now = replace(device.now, update=update, release=release, trial="t-4", taught=taught)
+    device.now = replace(device.now, unknowns=WaitingUnknowns(2, 90_000))
     server.attach(device)
     found = samples(server)
     assert found["finesight_release_sequence", (("line", "shop"),)] == 4
@@ -89,6 +90,7 @@ def test_metrics_hold_the_release_the_update_agent_and_the_taught_items(server):
     assert found["finesight_metadata_half_life", ()] == 1
     assert found["finesight_update_report_age_seconds", ()] == 3
     assert found["finesight_taught_items", (("state", "waiting"),)] == 1
+    assert (found["finesight_unknowns_waiting", ()], found["finesight_unknowns_bytes", ()]) == (2, 90_000)
     device.now = replace(device.now, update=None, release=None, trial=None, taught=None)
     left = {name for name, _ in samples(server)}
     assert not left & {"finesight_update_state", "finesight_release_sequence", "finesight_metadata_half_life"}

@@ -50,6 +50,11 @@ def test_fallback_and_damaged_files_are_shown():
     assert lines[2:4] == ["fallback: slot b is damaged", "damaged: probe.png"]
     lines = format_status(json.dumps(report | {"gpu_fallback": "building engine 1 of 7"}))
     assert lines[2] == "engines: the CPU runs the models: building engine 1 of 7"
+    lines = format_status(json.dumps(report | {"config_overlay": "night-mode 3"}))
+    assert lines[2] == "configuration: with the overlay night-mode 3"
+    lines = format_status(json.dumps(report | {"overlay_error": "it is damaged", "config_error": "unknown key 'x'"}))
+    assert lines[2] == "configuration: without the overlay, which is refused: it is damaged"
+    assert lines[3] == "configuration: the file is invalid: unknown key 'x'"
 
 
 def test_reason_for_waiting_is_shown():

@@ -33,7 +33,7 @@ class FakeDevice:
     def __init__(self, store):
         self.counters = Counters()
         self.observers = []
-        self._taught_items = TaughtItems(store, lambda *_: False, self.counters)
+        self._taught_items = TaughtItems(store, lambda *_: frozenset(), self.counters)
         self.models = scripted_models(indexes={"carton": FixedIndex(FAR)})
 
     def refresh_overlay(self):

@@ -24,7 +24,6 @@ from edge.kiosk import lookup_queue
 from edge.kiosk.http import MAX_BODY_BYTES
 from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.server import KioskServer
-from edge.kiosk.taught_items import TaughtItems
 from edge.kiosk.taught_store import TaughtStore
 from edge.kiosk.thumbnails import ItemThumbnails
 from tests.edge.kiosk.kiosk_samples import jpeg
@@ -47,8 +46,7 @@ class Desk:
         self.woken = 0
         config = KioskConfig(camera="counter", port=0, token=token, tls=tls)
         thumbnails = ItemThumbnails(folder, self.store)
-        taught_items = TaughtItems(self.store, lambda *_: False, self.counters)
-        self.server = KioskServer(config, self.kiosk, taught_items, thumbnails, self.counters, self)
+        self.server = KioskServer(config, self.kiosk, thumbnails, self.counters, self)
 
     def wake(self):
         self.woken += 1
@@ -464,7 +462,7 @@ def test_port_in_use_is_a_config_error(tmp_path):
         config = KioskConfig(camera="c", port=other.getsockname()[1])
         desk = Desk.__new__(Desk)
         with pytest.raises(ConfigError, match="kiosk: cannot listen on"):
-            KioskServer(config, Kiosk(FakeDevice(TaughtStore(tmp_path, 1)), None, "c", 1, 8), None, None, desk)
+            KioskServer(config, Kiosk(FakeDevice(TaughtStore(tmp_path, 1)), None, "c", 1, 8), None, desk)
 
 
 def test_negative_item_is_never_named(desk):

@@ -38,6 +38,7 @@ class Shelf:
 
     def __init__(self, folder):
         self.held: set[str] = set()
+        self.category = "carton"  # of those
         self.folder = folder
         self.counts = FakeCounts()
         self.start()
@@ -45,7 +46,10 @@ class Shelf:
     def start(self):
         """Restart: read the store again."""
         self.store = TaughtStore(self.folder, 10)
-        self.taught_items = TaughtItems(self.store, lambda _generation, _category, item: item in self.held, self.counts)
+        self.taught_items = TaughtItems(self.store, self.held_in, self.counts)
+
+    def held_in(self, _generation, category, item_ids):
+        return frozenset(item_ids) & self.held if category == self.category else frozenset()
 
     def embedded_by(self, models):
         """How many pictures the embedder runs on when the items are added, and the bytes of the search index."""
@@ -170,11 +174,32 @@ def test_item_retires_when_the_gallery_has_its_id_and_returns(shelf):
     shelf.held.add(item.item_id)
     models = shelf.taught_items.add_to(unknown_models(gallery="gallery-2"))
     assert recognise_image(models, RED, 8, Timings()).match is None
-    assert shelf.taught_items.retired == {item.item_id: "same_id"}
+    assert models.taught_retired == {item.item_id: "same_id"}
     shelf.taught_items.add_to(models)
     assert shelf.counts.total["taught_retired reason=same_id"] == 1
     shelf.held.clear()
     assert recognise_image(shelf.taught_items.add_to(unknown_models()), RED, 8, Timings()).match.item_id == item.item_id
+
+
+def test_item_retires_in_whatever_category_the_gallery_has_it(shelf):
+    """An operator may put it into another one than its pictures look like."""
+    item = shelf.teach()
+    shelf.held.add(item.item_id)
+    shelf.category = "jar"
+    assert shelf.taught_items.add_to(unknown_models()).taught_retired == {}
+    both = scripted_models(indexes={"carton": FixedIndex(FAR), "jar": FixedIndex(FAR)})
+    assert shelf.taught_items.add_to(both).taught_retired == {item.item_id: "same_id"}
+
+
+def test_item_stays_while_the_gallery_that_lacks_it_serves(shelf):
+    """The next gallery is loaded beside the one that serves, and may be refused."""
+    item = shelf.teach()
+    serving = shelf.taught_items.add_to(unknown_models(gallery="gallery-1"))
+    shelf.held.add(item.item_id)
+    following = shelf.taught_items.add_to(unknown_models(gallery="gallery-2"))
+    assert recognise_image(serving, RED, 8, Timings()).match.item_id == item.item_id
+    assert serving.taught_retired == {}
+    assert recognise_image(following, RED, 8, Timings()).match is None
 
 
 @pytest.mark.parametrize(
@@ -182,8 +207,8 @@ def test_item_retires_when_the_gallery_has_its_id_and_returns(shelf):
 )
 def test_item_retires_for_a_near_item_of_the_same_name(shelf, label, score, retires):
     item = shelf.teach()
-    shelf.taught_items.add_to(scripted_models(indexes={"carton": FixedIndex([Hit("c9", label, score)])}))
-    assert (item.item_id in shelf.taught_items.retired) == retires
+    models = shelf.taught_items.add_to(scripted_models(indexes={"carton": FixedIndex([Hit("c9", label, score)])}))
+    assert (item.item_id in models.taught_retired) == retires
 
 
 def test_unusable_picture_is_counted(shelf):

@@ -34,11 +34,15 @@ def test_missing_thumbnail_is_none(tmp_path):
     assert thumbnails.thumbnail("gone", ["can"], "i1") is None
 
 
-def test_has_item(tmp_path):
+def test_items_that_a_gallery_has_or_had_are_held(tmp_path):
     thumbnails = make_thumbnails(tmp_path)
-    assert thumbnails.has_item("g1", "can", "i1")
-    assert not thumbnails.has_item("g1", "can", "i2")
-    assert not thumbnails.has_item("gone", "can", "i1")
+    with GalleryWriter(gallery_folder(tmp_path, "g1"), "jar", SPACE, HEADS) as writer:
+        writer.add("jam", "Jam", unit_rows(1), {"also": ["i2", 7], "sku": 1})
+        writer.add("odd", "Odd", unit_rows(1), {"also": "i3"})
+    ids = ["i1", "i2", "i3"]
+    assert thumbnails.held("g1", "can", ids) == {"i1"}
+    assert thumbnails.held("g1", "jar", ids) == {"i2"}
+    assert thumbnails.held("gone", "can", ids) == frozenset()
 
 
 def test_taught_item_shows_its_first_picture(tmp_path):

@@ -24,7 +24,7 @@ from edge.messaging.payload import (
     status_payload,
     topic_of,
 )
-from edge.telemetry.health_report import AgentReport, DeletionReceipt, ServedRelease, TaughtCounts
+from edge.telemetry.health_report import AgentReport, DeletionReceipt, ServedRelease, TaughtCounts, WaitingUnknowns
 from edge.telemetry.timing import StageTimes
 from edge.types import Category, Crossing, Decision, Event, Hit, Match
 from tests.fakes import health_report
@@ -255,6 +255,14 @@ def test_health_and_status_hold_the_report_of_the_update_agent():
     assert expiring in format_status(health_payload(released(update=later)).decode())
     fresh = replace(later, warn_at=released().at + 1)
     assert "metadata" not in "\n".join(format_status(health_payload(released(update=fresh)).decode()))
+
+
+def test_health_and_status_tell_how_many_unknown_objects_wait():
+    payload = health_payload(health_report(unknowns=WaitingUnknowns(2, 90_000, "the disk is full")))
+    assert check("health", payload)["unknowns"] == {"files": 2, "bytes": 90_000, "problem": "the disk is full"}
+    lines = format_status(payload.decode())
+    assert "unknown objects: 2 pictures wait for the server; the disk is full" in lines
+    assert check("health", health_payload(health_report()))["unknowns"] is None
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)

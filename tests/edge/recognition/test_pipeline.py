@@ -292,6 +292,7 @@ def test_tracked_objects_carry_the_published_decision():
     results = [bench.pipeline.process(frame_at(n / 10)) for n in range(3)]
     assert [result.objects[0].decision is not None for result in results] == [False, True, True]
     assert [result.embedded for result in results] == [0, 1, 1]
+    assert [dict(result.looks) for result in results] == [{}, {1: 1.0}, {1: 1.0}]
 
 
 @pytest.mark.parametrize("part", ["detector", "classifier", "embedder"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge.errors import SyncError
 from edge.telemetry.counters import Counters
-from edge.telemetry.health_report import ServedRelease, TaughtCounts
+from edge.telemetry.health_report import EngineState, ServedRelease, TaughtCounts
 from edge.telemetry.vital_signs import (
     NAME,
     FrameRates,
@@ -90,6 +90,26 @@ def test_any_bytes_are_read_or_our_error(tmp_path_factory, data):
 
 def test_long_fallback_is_cut():
     assert len(taken(fallback="x" * 10_000).fallback) == 4000
+
+
+def test_configuration_in_use_is_told():
+    config = taken(config_overlay="night-mode 3", overlay_error="x" * 9000).config
+    assert config is not None
+    assert (config.overlay, config.error) == ("night-mode 3", None)
+    assert len(config.refused or "") == 4000
+
+
+def test_vital_signs_say_what_runs_the_models():
+    state = EngineState("onnxruntime", "int8", 3.0, None, "fastest")
+    found = taken(engines={"tyre": state, "shelf": state, "rim": replace(state, engine="openvino")}, site="shop")
+    assert (found.engine, found.site, found.version) == ("onnxruntime int8, openvino int8", "shop", "1")
+    assert taken(engines={}).engine is None
+    lost = taken(engines={"tyre": state}, gpu_fallback="the GPU is lost " * 50)
+    assert lost.engine is not None
+    assert lost.engine.startswith("onnxruntime int8 in place of the GPU: the GPU is lost")
+    assert len(lost.engine) <= 300
+    many = taken(engines={f"m{n}": replace(state, form=f"form-{n}") for n in range(9)})
+    assert str(many.engine).endswith(" and others")
 
 
 def test_rates_are_of_the_last_seconds():
