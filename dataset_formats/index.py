@@ -29,6 +29,8 @@ _TRIED = 100  # rows that decide which folder the paths start from
 def read_index(file: Path, root: Path | None = None) -> Listing:
     """Read a CSV with columns path, split, category (or coarse), item (or fine), optionally label.
 
+    The column `also`, ids that an item had elsewhere, is for `edge-sync gallery add` alone.
+
     If no row has a split, every fifth picture of an item is for validation. A picture that is listed twice with other
     items or splits is read twice and noticed.
 
@@ -44,7 +46,7 @@ def read_index(file: Path, root: Path | None = None) -> Listing:
         if name not in table.columns and other in table.columns:
             table.rename(other, name)
     table.require(*_NEEDED)
-    table.noticed += _unused(table, {*_NEEDED, "split", "label"})
+    table.noticed += _unused(table, {*_NEEDED, "split", "label", "also"})
     rows = complete_rows(table, table.rows, _NEEDED)
     samples = _without_repeats(table, _with_splits(table, rows), root)
     if not samples:

@@ -11,6 +11,7 @@ import sys
 from edge.errors import FinesightError, TrainError
 from edge.extras import install_hint
 from trainer.catalogue.command import run_embed, run_seal
+from trainer.inbox.command import run_inbox
 from trainer.options import build_parser
 from trainer.pasting.command import run_expand
 from trainer.pasting.self_tuning.command import run_self_tune
@@ -51,6 +52,7 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         "find": _find,
         "expand": run_expand,
         "label": _label,
+        "inbox": run_inbox,
         "self-tune": run_self_tune,
     }
     return commands.get(args.command, _train)(args)

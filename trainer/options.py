@@ -9,6 +9,7 @@ from typing import Any, get_args
 from dataset_formats.records import Layout
 from edge.options import add_find_arguments
 from trainer.catalogue.command import add_embed, add_seal
+from trainer.inbox.command import add_inbox
 from trainer.pasting.command import add_expand
 from trainer.pasting.self_tuning.command import add_self_tune
 
@@ -32,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_synthesize(commands)
     _add_data(commands)
     _add_label(commands)
+    add_inbox(commands)
     add_expand(commands)
     add_self_tune(commands)
     _add_training(commands)
