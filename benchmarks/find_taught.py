@@ -111,7 +111,7 @@ def teach(items: list[str], folder: Path) -> tuple[LoadedModels, dict[str, str]]
         indexes={name: GalleryWithout(index, frozenset(items)) for name, index in models.indexes.items()},
         finder=finder,
     )
-    return TaughtItems(store, lambda *_: False, Counters(), SEEK.looks).add_to(bare), names
+    return TaughtItems(store, lambda *_: frozenset(), Counters(), SEEK.looks).add_to(bare), names
 
 
 def run_stream(models: LoadedModels, counts: Counters) -> list[dict[str, Any]]:

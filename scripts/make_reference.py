@@ -177,7 +177,24 @@ def configuration() -> str:
         "A device reads one YAML file. Write only the keys that differ from these defaults. An unknown key is an "
         "error that names the line and the nearest valid key. Relative paths are relative to the file's folder. "
         "`edge schema` prints the JSON Schema for your editor; `edge check -c FILE` checks a file.\n\n"
-        "The file is a [DeviceConfig](#deviceconfig).\n\n" + model_sections(schema.DeviceConfig, schema)
+        "The file is a [DeviceConfig](#deviceconfig).\n\n"
+        + model_sections(schema.DeviceConfig, schema)
+        + "\n"
+        + keys_from_afar()
+    )
+
+
+def keys_from_afar() -> str:
+    """Which keys an operator may set from afar."""
+    from edge.config.overlay_keys import ALLOWED, FORBIDDEN
+
+    rows = [[code(".".join(path)), "yes"] for path in sorted(ALLOWED)]
+    rows += [[code(".".join(path)), f"no: {reason}"] for path, reason in sorted(FORBIDDEN.items())]
+    return (
+        "## Keys that may be set from afar\n\n"
+        "`edge-sync config publish` signs keys that devices use over their own file. A key counts with all below it; "
+        "`*` is the name of a camera. In `cameras`, `zones` and `lines`, the value null removes an entry.\n\n"
+        + table(["key", "from afar"], rows)
     )
 
 
@@ -405,7 +422,8 @@ def gallery() -> str:
         + "\n```\n\n`vector` holds int8; multiply by `scale` for the unit vector. `outline` holds the "
         "silhouette, 64x64 bits. "
         f'`metadata` is JSON; `"{limits.NEGATIVE}": true` marks an item that must not be named: '
-        "an object nearest to it has no match.\n\n"
+        f'an object nearest to it has no match. `"{limits.ALSO}"` lists ids that an item had before or elsewhere: a '
+        "kiosk retires a taught item of such an id.\n\n"
         "A device checks all of a store when it reads it, and searches the whole gallery before it becomes active: a "
         "store holds these tables alone, each vector has about unit length, each item has a vector, and the counts are "
         f"those of the index. A category has at most {limits.MAX_ITEMS:,} items and {limits.MAX_VECTORS:,} vectors of "
@@ -453,10 +471,20 @@ PAGE_OF: dict[str, Callable[[], str]] = {
 }
 
 
+def fleet_schemas() -> dict[Path, str]:
+    """Return the JSON files that describe what a fleet's server takes and answers, and their text."""
+    from gallery_sync.collector.api import openapi
+    from gallery_sync.formats.reports import Answer, Reported, Request
+
+    trees = {"fleet.openapi.json": openapi()}
+    trees |= {f"fleet_{one.kind}.schema.json": one.model_json_schema() for one in (Reported, Request, Answer)}
+    return {ROOT / "docs" / name: json.dumps(tree, indent=2) + "\n" for name, tree in trees.items()}
+
+
 def pages() -> dict[Path, str]:
-    """Return every page and its text."""
+    """Return every page and every other file that is made from the code, and its text."""
     made = {PAGES / name: page() for name, page in PAGE_OF.items()}
-    return {path: f"{text.rstrip()}\n\n{NOTE}\n" for path, text in made.items()}
+    return {path: f"{text.rstrip()}\n\n{NOTE}\n" for path, text in made.items()} | fleet_schemas()
 
 
 def main(argv: list[str] | None = None) -> int:

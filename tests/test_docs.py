@@ -133,12 +133,9 @@ def test_site_loads_nothing_from_elsewhere(site):
     assert [page.name for page in site.rglob("*.html") if loads.search(page.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize("name", make_reference.PAGE_OF)
-def test_reference_page_is_not_stale(name):
-    path = ROOT / "docs/reference" / name
-    assert path.read_text(encoding="utf-8") == make_reference.pages()[make_reference.PAGES / name], (
-        "run `make reference`"
-    )
+def test_files_made_from_the_code_are_not_stale():
+    stale = [path.name for path, text in make_reference.pages().items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run `make reference`"
 
 
 def test_every_counter_has_a_help_text():

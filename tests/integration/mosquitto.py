@@ -16,16 +16,24 @@ _DEADLINE_S = 10.0
 class Mosquitto:
     """One broker. `start` returns when it answers; sessions survive a kill, and the port stays the same."""
 
-    def __init__(self, folder: Path, users: dict[str, str] | None = None, lines: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        users: dict[str, str] | None = None,
+        lines: tuple[str, ...] = (),
+        *,
+        port: int | None = None,
+        anonymous: bool = True,
+    ) -> None:
         self.host = "127.0.0.1"
-        self.port = free_port()
+        self.port = port or free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._binary = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         if self._binary is None:
             raise FileNotFoundError("mosquitto is not installed; run: apt install mosquitto")
         folder.mkdir(parents=True, exist_ok=True)
-        access = ["allow_anonymous true"]
+        access = ["allow_anonymous true"] if anonymous else ["allow_anonymous false"]
         if users:
             passwords = folder / "passwords"
             passwords.touch(mode=0o600)
@@ -76,6 +84,11 @@ class Mosquitto:
                 time.sleep(0.01)
             else:
                 return
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self) -> None:
         """Terminate it cleanly; it saves its state."""

@@ -34,6 +34,7 @@ COMMANDS = {
     "edge-quantize report": "{}/bundle -o {}/report --index {}/crops/index.csv",
     "edge-quantize kit": "{}/bundle -o {}/kit --index {}/crops/index.csv",
     "edge-train embed": "--bundle {}/bundle --data {}/crops -o {}/gallery --parts {}/parts",
+    "edge-train inbox": "{}/inbox -o {}/review --bundle {}/bundle --gallery {}/gallery",
     "edge-train seal": "{}/parts --bundle {}/bundle -o {}/sealed",
     "edge-train learn": "{}/photos -o {}/shop --weights {}/lcnet_035.safetensors --camera file:///counter.mp4",
 }
@@ -47,6 +48,7 @@ def prepare(folder: Path) -> None:
     from safetensors.torch import save_file
 
     from tests.learn.test_photos import shop
+    from tests.trainer.inbox.inbox_samples import put, taught, unknown
     from tests.trainer.tasks.test_finder import HELD_OUT, finder_recipe
     from tests.trainer.toy import (
         classifier_recipe,
@@ -64,6 +66,8 @@ def prepare(folder: Path) -> None:
     masks = write_masks(folder / "masks", 6)
     (folder / "query.png").write_bytes((folder / "masks/0.png").read_bytes())
     shop(folder / "photos", 6)
+    put(folder / "inbox", "kiosk-1", taught(category=None))
+    put(folder / "inbox", "cam-1", unknown(category=None))
     weights = timm.create_model("lcnet_035").state_dict()
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / "lcnet_035.safetensors")
     recipes = {

@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from edge.bundle import slots
 from edge.bundle.install import install_gallery
-from tests.edge.kiosk.test_taught_upload import http_server
+from tests.edge.uploads.test_upload import http_server
 from tests.integration.kiosk_scene import DEMO, KNOWN_LABEL, UNKNOWN, UNKNOWN_LABEL, install_without, poses, write_video
 from tests.integration.mosquitto import free_port
 

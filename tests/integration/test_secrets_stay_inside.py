@@ -82,6 +82,7 @@ DOCUMENTS = [  # mistakes in the file itself; {} is a camera
     "{}kiosk: {{camera: desk, token: sesame, host: 0.0.0.0}}\n",
     "{}kiosk: {{camera: desk, upload_url: 'ftp://u:sesame@h/x'}}\n",
     "{}kiosk: {{camera: desk, upload_url: sesame}}\n",
+    "{}unknowns: {{upload_url: 'ftp://u:sesame@h/x', upload_token: sesame}}\n",
     "{}health: {{token: [sesame], host: 0.0.0.0}}\n",
     "cameras: {{desk: 'rtsp://admin:sesame@cam'}}\n",
     "cameras: {{'rtsp://admin:sesame@cam': {{}}}}\n",
@@ -157,6 +158,10 @@ kiosk:
   token: sesame-of-the-kiosk
   upload_url: "http://user:sesame-1@127.0.0.1:9/taught?X-Amz-Signature=sesame2&sig=sesame3"
   upload_token: sesame-of-the-upload
+unknowns:
+  cameras: [desk]
+  upload_url: "http://user:sesame-4@127.0.0.1:9/unknowns?sig=sesame5"
+  upload_token: sesame-of-the-unknowns
 cameras:
   desk: {{source: "folder://{probes}/*.png?fps=5&loop=1", framing: whole_frame}}
   refused: {{source: "{refused}", backend: opencv, open_timeout_s: 5}}

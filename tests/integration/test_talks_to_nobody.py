@@ -48,6 +48,8 @@ BEFORE = {
     "edge-sync init": "{}/repository --line shop --development",
     "edge-sync publish": "{}/repository --bundle {demo}/bundle --gallery {demo}/gallery",
     "edge-sync refresh": "{}/repository",
+    "edge-sync oci export": "{}/repository 1 --to {}/layout",
+    "edge-sync oci import": "{}/layout --to {}/imported",
     "edge-sync key new": "{}/people bob",
     "edge-sync key import": "envvar:KEY {}/nobody.pub",
     "edge-sync key list": "{}/repository",
@@ -60,14 +62,35 @@ BEFORE = {
     "edge-sync pull": "--state-dir {}/pulled --activate",
     "edge-sync gallery list": "{}/repository",
     "edge-sync gallery upsert": "{}/repository bottle new --label New --pictures {demo}/bundle/probes/00.png",
+    "edge-sync gallery add": "{}/repository {}/index.csv",
     "edge-sync gallery rename": "{}/repository bottle new other",
     "edge-sync gallery merge": "{}/repository bottle new bottle-01",
     "edge-sync gallery delete": "{}/repository bottle bottle-01 --urgent",
     "edge-sync release list": "{}/repository",
     "edge-sync release show": "{}/repository 1",
     "edge-sync release diff": "{}/repository 1 2",
+    "edge-sync config publish": "{}/repository night-mode --file {}/night.yaml --by alice",
+    "edge-sync config list": "{}/repository",
+    "edge-sync config show": "{}/repository night-mode",
+    "edge-sync config remove": "{}/repository night-mode --by alice",
     "edge-sync agent": "--once --state-dir {}/pulled --device-config {}/device.yaml",
-    "edge-sync rollback": "shop --to 1 --repo {}/repository",
+    "edge-sync hawkbit": "--url http://127.0.0.1:9 --token-env HOME --once --state-dir {}/pulled",
+    "edge-sync mender": "SupportsRollback {}/pulled",
+    "edge-sync rollback": "shop --to 1 --repo {}/repository --hold",
+    "edge-sync rollout create": "{}/repository --id all --canary 5% --wave 100% --by ann",
+    "edge-sync rollout approve": "{}/repository all --by bob",
+    "edge-sync rollout status": "{}/repository",
+    "edge-sync rollout pause": "{}/repository --reason look",
+    "edge-sync rollout resume": "{}/repository",
+    "edge-sync rollout next": "{}/repository",
+    "edge-sync rollout run": "{}/repository --blind --once",
+    "edge-sync rollout pin": "{}/repository --select device=cam-009 --release 1",
+    "edge-sync rollout pins": "{}/repository",
+    "edge-sync rollout unpin": "{}/repository --select device=cam-009",
+    "edge-sync rollout complete": "{}/repository",
+    "edge-sync rollout abort": "{}/repository",
+    "edge-sync rollout history": "{}/repository",
+    "edge-sync release drop": "{}/repository 1",
     "edge-sync release withdraw": "{}/repository 1",
     "edge-sync check": "{}/repository",
     "edge-sync gc": "{}/repository",
@@ -75,9 +98,31 @@ BEFORE = {
 }
 WHILE_IT_RUNS = {"edge status": "-c {}/device.yaml", "edge support-bundle": "-c {}/device.yaml -o {}/support.tar.gz"}
 AFTER = {"edge bundle rollback": "--state-dir {}/pulled"}
-ALONE = {"edge run": "-c {}/device.yaml", "edge demo": ""}
-# the demo holds no finder; there is no second bundle to go back to, no such key; what devices run cannot be withdrawn
-REFUSED = {"edge find", "edge bundle rollback", "edge-sync key import", "edge-sync release withdraw"}
+ALONE = {
+    "edge run": "-c {}/device.yaml",
+    "edge demo": "",
+    "edge-sync fleet serve": "--database {}/fleet.sqlite --broker mqtt://127.0.0.1:{broker} --listen 127.0.0.1:{port} "
+    "--repository {}/repository --inbox {}/inbox",
+}
+OF_THE_FLEET = {
+    "edge-sync devices": "--fleet http://127.0.0.1:{port}",
+    "edge-sync device": "one --fleet http://127.0.0.1:{port}",
+    "edge-sync send": "sync one --fleet http://127.0.0.1:{port} --by ann --wait 0s",
+}
+# the demo holds no finder; there is no second bundle to go back to, no such key, no hawkBit; what devices run stays;
+# the rollout is complete, and nothing is held back;
+# no device of the fleet has reported
+REFUSED = {
+    "edge find",
+    "edge bundle rollback",
+    "edge-sync key import",
+    "edge-sync release withdraw",
+    "edge-sync release drop",
+    "edge-sync rollout abort",
+    "edge-sync hawkbit",
+    "edge-sync device",
+    "edge-sync send",
+}
 PARSERS = {
     "edge": lambda: importlib.import_module("edge.options").build_parser("info"),
     "edge-sync": lambda: importlib.import_module("gallery_sync.cli").build_parser(),
@@ -101,7 +146,7 @@ def test_every_command_is_watched():
     programs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     assert set(PARSERS) == set(programs)
     commands = {f"{program} {verb}" for program, parser in PARSERS.items() for verb in verbs_of(parser())}
-    assert commands == {*BEFORE, *WHILE_IT_RUNS, *AFTER, *ALONE, *SERVER_COMMANDS}
+    assert commands == {*BEFORE, *WHILE_IT_RUNS, *AFTER, *ALONE, *OF_THE_FLEET, *SERVER_COMMANDS}
 
 
 def start(folder: Path, name: str, arguments: str) -> Watch:
@@ -146,6 +191,8 @@ def prepare_repositories(folder: Path) -> None:
         ["init", f"{folder}/old", "--line", "demo", "--development"],
     ):
         assert sync(command) == 0
+    (folder / "index.csv").write_text(f"path,category,item\n{DEMO}/bundle/probes/05.png,bottle,more\n")
+    (folder / "night.yaml").write_text("recognition: {min_looks: 4}\n")
     publish_unsigned(folder / "old", make_bundle(folder / "one", "one", 1), make_gallery(folder / "g3", 3), 1)
 
 
@@ -155,16 +202,43 @@ def is_ready(port: int) -> bool:
     return False
 
 
+def is_served(port: int) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+        return bool(json.load(answer)["broker"])
+    return False
+
+
+def stop(watched: Watch) -> None:
+    """Terminate a command, as its user does, and wait for its end."""
+    (child,) = Path(f"/proc/{watched.process.pid}/task/{watched.process.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGTERM)
+    printed = watched.wait()
+    assert watched.process.returncode == 0, printed
+
+
+def run_the_fleet(folder: Path, broker_port: int) -> dict[str, Watch]:
+    """Run the fleet's server until it has its broker, ask it, and stop it."""
+    ports = {"{port}": str(free_port()), "{broker}": str(broker_port)}
+
+    def filled(arguments: str) -> str:
+        for name, port in ports.items():
+            arguments = arguments.replace(name, port)
+        return arguments
+
+    with start(folder, "edge-sync fleet serve", filled(ALONE["edge-sync fleet serve"])) as server:
+        until(lambda: is_served(int(ports["{port}"])), "the fleet's server has its broker", DEADLINE_S)
+        asked = {name: run(folder, name, filled(arguments)) for name, arguments in OF_THE_FLEET.items()}
+        stop(server)
+    return {"edge-sync fleet serve": server, **asked}
+
+
 def run_the_device(folder: Path) -> dict[str, Watch]:
     """Run the device until it is ready, ask it, and stop it."""
     with start(folder, "edge run", ALONE["edge run"]) as device:
         port = json.loads((folder / "device.yaml").read_text())["health"]["port"]
         until(lambda: is_ready(port), "the device is ready", DEADLINE_S)
         asked = {name: run(folder, name, arguments) for name, arguments in WHILE_IT_RUNS.items()}
-        (child,) = Path(f"/proc/{device.process.pid}/task/{device.process.pid}/children").read_text().split()
-        os.kill(int(child), signal.SIGTERM)
-        printed = device.wait()
-    assert device.process.returncode == 0, printed
+        stop(device)
     return {"edge run": device, **asked}
 
 
@@ -183,6 +257,7 @@ def watched(tmp_path_factory) -> dict[str, Watch]:
         prepare_repositories(folder)
         found = {name: run(folder, name, arguments) for name, arguments in BEFORE.items()}
         found |= run_the_device(folder)
+        found |= run_the_fleet(folder, broker.port)
         found |= {name: run(folder, name, arguments) for name, arguments in AFTER.items()}
         printed = demo.wait()
         assert "demo passed" in printed, printed

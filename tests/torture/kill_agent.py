@@ -12,16 +12,18 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.pairs import Pair, open_pair
 from gallery_sync.agent.machine import State
 from gallery_sync.device.security_floor import read_security_floor
-from tests.gallery_sync.agent.samples import Device, copy_device, make_repository, start_agent
+from tests.gallery_sync.agent.samples import TWO, Device, copy_device, make_repository, start_agent
 
 _FLOWS = {"good": 10.0, "bad": 1.0}  # frames per second of the new release; the one before has 10
 _MOST_TURNS = 300
+_IN_A_ROLLOUT = replace(TWO, plan="spring", windows=("00:00-24:00",), deadline=2e9)
 
 
 def torture(folder: Path, *, stores: bool = False, flows: tuple[str, ...] = tuple(_FLOWS)) -> Counter[str]:
@@ -58,6 +60,7 @@ def torture(folder: Path, *, stores: bool = False, flows: tuple[str, ...] = tupl
 def _start(folder: Path, flow: str) -> Device:
     device = start_agent(folder)
     device.steps.edge.fps = _FLOWS[flow]
+    device.steps.wanted = _IN_A_ROLLOUT
     return device
 
 
