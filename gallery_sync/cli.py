@@ -14,9 +14,9 @@ from gallery_sync.collector import verbs as collector_verbs
 from gallery_sync.command_line import add_json
 from gallery_sync.device import verbs as device_verbs
 from gallery_sync.enrolment import verbs as enrolment_verbs
-from gallery_sync.repository import gallery_verbs
 from gallery_sync.repository import verbs as repository_verbs
 from gallery_sync.repository.ceremonies import verbs as ceremony_verbs
+from gallery_sync.repository.items import verbs as item_verbs
 from gallery_sync.rollouts import fragment_verbs
 from gallery_sync.rollouts import verbs as rollout_verbs
 
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="log every step")
     verbs = parser.add_subparsers(dest="verb", required=True)
     rooms = (
-        *(ceremony_verbs, repository_verbs, gallery_verbs, rollout_verbs, fragment_verbs, collector_verbs),
+        *(ceremony_verbs, repository_verbs, item_verbs, rollout_verbs, fragment_verbs, collector_verbs),
         *(enrolment_verbs, device_verbs, agent_verbs, adapter_verbs),
     )
     for room in rooms:

@@ -1,6 +1,6 @@
 """A signed part of the configuration of devices: keys of `device.yaml` that an operator changes from afar.
 
-    rollout/<line>.config.<name>.json      ConfigFragment      role rollout
+rollout/<line>.config.<name>.json      ConfigFragment      role rollout
 """
 
 from __future__ import annotations

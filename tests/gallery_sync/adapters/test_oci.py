@@ -16,7 +16,7 @@ from gallery_sync.adapters.oci import ARTIFACT_TYPE, export_release, import_rele
 from gallery_sync.adapters.oci_layout import ref_of
 from gallery_sync.adapters.repository_paths import is_repository_path
 from gallery_sync.cli import main as sync
-from gallery_sync.repository.gallery_edit import plan_delete
+from gallery_sync.repository.items.edit import plan_delete
 from gallery_sync.repository.publish import publish_gallery_change
 from tests.store_samples import make_bundle
 from tests.sync_samples import keys_of, publish_release, published, pull_folder, time_now, tree_hashes

@@ -20,9 +20,9 @@ from edge.errors import SyncError
 from edge.gallery.limits import NEGATIVE, parse_metadata
 from gallery_sync.formats.documents import GalleryLog
 from gallery_sync.gallery_log.records import Record, Upsert, check
-from gallery_sync.repository import gallery_edit
-from gallery_sync.repository.gallery_edit import EditPlan, ItemContent, with_also
-from gallery_sync.repository.gallery_pictures import EmbeddedPictures, embed_pictures
+from gallery_sync.repository.items import edit
+from gallery_sync.repository.items.edit import EditPlan, ItemContent, with_also
+from gallery_sync.repository.items.pictures import EmbeddedPictures, embed_pictures
 from gallery_sync.repository.published import Published
 
 _NEEDED = ("path", "category", "item")
@@ -74,12 +74,12 @@ def plan_add(published: Published, file: Path) -> EditPlan:
         SyncError: a row, a category or a picture cannot be used.
         FinesightError: a picture cannot be read, or a model cannot run.
     """
-    manifest = gallery_edit.newest_manifest(published)
+    manifest = edit.newest_manifest(published)
     listed = read_items(file)
     says: list[str] = []
     changes: dict[str, dict[str, Sequence[Record]]] = {}
     for category in dict.fromkeys(one.category for one in listed):
-        log, of_category = gallery_edit.log_of(published, category), [one for one in listed if one.category == category]
+        log, of_category = edit.log_of(published, category), [one for one in listed if one.category == category]
         records: list[Record] = []
         embedded = [embed_pictures(published.repo, manifest, category, one.pictures) for one in of_category]
         space_id = embedded[0].space_id
@@ -122,13 +122,13 @@ def _held(published: Published, log: GalleryLog, space_id: str, item_ids: Sequen
             f"category {log.category[:80]!r} has no gallery in embedding space {space_id}; publish a whole gallery of "
             "the newest bundle first"
         )
-    return gallery_edit.find_items(published, log, space, item_ids)
+    return edit.find_items(published, log, space, item_ids)
 
 
 def _record(item: ListedItem, found: EmbeddedPictures, old: Upsert | None) -> tuple[Upsert | None, str]:
     """Return what to write of an item, None if nothing is new, and what to say."""
     content = ItemContent(found.vectors, item.label, {}, item.negative, found.thumbnail, found.silhouettes)
-    record = gallery_edit.new_record(item.item_id, content, None)
+    record = edit.new_record(item.item_id, content, None)
     where = f"item {item.item_id!r} of {item.category!r}"
     if old is None:
         if item.also:

@@ -14,7 +14,7 @@ from edge.imaging.image import encode_image
 from gallery_sync.cli import build_parser, main
 from gallery_sync.formats.fields import object_path
 from gallery_sync.gallery_log.records import Delete, Upsert
-from gallery_sync.repository.gallery_edit import (
+from gallery_sync.repository.items.edit import (
     ItemContent,
     find_items,
     list_items,

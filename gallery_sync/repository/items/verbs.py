@@ -13,7 +13,7 @@ from gallery_sync.command_line import print_values, utc_now
 from gallery_sync.repository.verb_options import add_hold, add_repo, key_ring, print_publication, published_in
 
 if TYPE_CHECKING:
-    from gallery_sync.repository.gallery_edit import EditPlan, ItemContent
+    from gallery_sync.repository.items.edit import EditPlan, ItemContent
     from gallery_sync.repository.published import Published
 
 _ABOUT = (
@@ -111,7 +111,7 @@ def _add_item(parser: argparse.ArgumentParser, *, several: bool = False) -> None
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from gallery_sync.repository.gallery_edit import list_items
+    from gallery_sync.repository.items.edit import list_items
 
     rows = list_items(published_in(arguments.repo), arguments.category)
     if arguments.json:
@@ -138,14 +138,14 @@ def _change(arguments: argparse.Namespace) -> int:
 
 
 def _plan_upsert(arguments: argparse.Namespace, published: Published) -> EditPlan:
-    from gallery_sync.repository import gallery_edit
+    from gallery_sync.repository.items import edit
 
-    manifest = gallery_edit.newest_manifest(published)
+    manifest = edit.newest_manifest(published)
     model = manifest.embedder_for(arguments.category)
-    thumbnail = gallery_edit.read_small(arguments.thumbnail) if arguments.thumbnail else None
+    thumbnail = edit.read_small(arguments.thumbnail) if arguments.thumbnail else None
     content: ItemContent
     if arguments.pictures:
-        from gallery_sync.repository.gallery_pictures import embed_pictures
+        from gallery_sync.repository.items.pictures import embed_pictures
 
         found = embed_pictures(
             published.repo, manifest, arguments.category, arguments.pictures, trim=arguments.plain_background
@@ -158,33 +158,33 @@ def _plan_upsert(arguments: argparse.Namespace, published: Published) -> EditPla
             raise SyncError(
                 f"bundle {manifest.bundle_id} has no embedder for category {arguments.category[:80]!r}; give --space"
             )
-        vectors, silhouettes = gallery_edit.read_vectors(arguments.vectors), None
-    content = gallery_edit.ItemContent(
+        vectors, silhouettes = edit.read_vectors(arguments.vectors), None
+    content = edit.ItemContent(
         vectors, arguments.label, _metadata(arguments.metadata), arguments.negative, thumbnail, silhouettes
     )
-    return gallery_edit.plan_upsert(published, arguments.category, arguments.item, space_id, content)
+    return edit.plan_upsert(published, arguments.category, arguments.item, space_id, content)
 
 
 def _plan_add(arguments: argparse.Namespace, published: Published) -> EditPlan:
-    from gallery_sync.repository.gallery_index import plan_add
+    from gallery_sync.repository.items.index import plan_add
 
     return plan_add(published, arguments.index)
 
 
 def _plan_rename(arguments: argparse.Namespace, published: Published) -> EditPlan:
-    from gallery_sync.repository.gallery_edit import plan_rename
+    from gallery_sync.repository.items.edit import plan_rename
 
     return plan_rename(published, arguments.category, arguments.item, arguments.label)
 
 
 def _plan_merge(arguments: argparse.Namespace, published: Published) -> EditPlan:
-    from gallery_sync.repository.gallery_edit import plan_merge
+    from gallery_sync.repository.items.edit import plan_merge
 
     return plan_merge(published, arguments.category, arguments.item, arguments.target)
 
 
 def _plan_delete(arguments: argparse.Namespace, published: Published) -> EditPlan:
-    from gallery_sync.repository.gallery_edit import plan_delete
+    from gallery_sync.repository.items.edit import plan_delete
 
     return plan_delete(published, arguments.category, arguments.item, urgent=arguments.urgent)
 
