@@ -160,9 +160,7 @@ class DeviceRow(Document):
     last_seen: UnixSeconds  # its last report
     available: bool | None = None  # what the broker says of its connection; None: not known
     reported: Reported
-    tries: Annotated[
-        list[Try], Field(default_factory=list, max_length=MOST_KNOWN_TRIES)
-    ]  # of all reports
+    tries: Annotated[list[Try], Field(default_factory=list, max_length=MOST_KNOWN_TRIES)]  # of all reports
 
 
 def line_topic(line: str, prefix: str = PREFIX) -> str:
