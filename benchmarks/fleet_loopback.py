@@ -54,6 +54,7 @@ def each(fleet: Fleet) -> dict[str, Any]:
     runs = [one.edge.pid for one in fleet.devices if one.edge is not None]
     assert fleet.collector is not None
     return {
+        "restarts": dict(fleet.restarts),
         "agent_mib": round(sum(map(resident_mib, agents)) / len(agents), 1),
         "edge_run_mib": round(sum(map(resident_mib, runs)) / len(runs), 1),
         "agent_cpu_s_so_far": round(sum(map(cpu_s, agents)) / len(agents), 1),

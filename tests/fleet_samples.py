@@ -125,12 +125,12 @@ class Pace:
     """How fast a fleet lives. Short for tests; a fleet of many devices on few cores needs more."""
 
     poll_s: float = 1.5
-    trial_s: float = 5.0
+    trial_s: float = 4.0
     look_s: float = 0.5
     report_s: float = 2.0  # the longest time between two reports of a device
     silent_after_s: float = 60.0
     fps: int = 8  # of the camera
-    answers: int = 4  # that both releases must have given before they are compared
+    answers: int = 3  # that both releases must have given before they are compared
 
     def agent_yaml(self) -> str:
         """Return what a device allows."""

@@ -20,6 +20,7 @@ OUTSIDE_THE_SITE = [
     ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")
 ]
 NEXT = "--- next block ---"
+END_WITH_THE_PAGE = "trap 'jobs -p | xargs -r kill 2> /dev/null || true' EXIT\n"  # whatever a page starts
 
 # Its camera is on a USB port: the device sees a file instead.
 RUN_KIOSK = """
@@ -75,7 +76,7 @@ def test_page_runs_as_printed_and_prints_what_comes(page, checkout, environment)
         blocks += [block for block in blocks_of(page) if block.commands.startswith("curl")]
         commands += [RUN_KIOSK + block.commands for block in blocks[len(commands) :]]
     done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", f"\necho '{NEXT}'\n".join(commands)],
+        ["bash", "-euxo", "pipefail", "-c", END_WITH_THE_PAGE + f"\necho '{NEXT}'\n".join(commands)],
         cwd=checkout,
         env=environment,
         capture_output=True,

@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Literal
 
 from gallery_sync.formats.documents import Release
 from gallery_sync.formats.reports import FAILED, DeviceRow, Running, Try
 from gallery_sync.formats.rollouts import Pin, Plan
 from gallery_sync.rollouts.plans import labels_of
-from gallery_sync.trust.clock import read_time
+from gallery_sync.trust.clock import read_time, write_time
 
 State = Literal["confirmed", "failed", "silent", "away", "in progress", "waiting"]
 BLIND = "blind"  # how a decision without a look at devices begins
@@ -183,7 +183,7 @@ def decide(plan: Plan, counts: list[WaveCount], now: float) -> Decision:
     if plan.open_waves == 0:
         return Decision("open", "no wave is open yet")
     if (left := soak_left(plan, now)) > 0:
-        return Decision("wait", f"the soak of wave {plan.open_waves} lasts {left:.0f} s more")
+        return Decision("wait", f"the soak of wave {plan.open_waves} lasts until {_text(now + left)}")
     return _after_soak(plan, counts)
 
 
@@ -220,7 +220,7 @@ def decide_blind(plan: Plan, now: float) -> Decision:
     is_last = plan.open_waves == len(plan.waves)
     left = soak_left(plan, now) if plan.open_waves else 0.0
     if left > 0:
-        return Decision("wait", f"{BLIND}: the soak of wave {plan.open_waves} lasts {left:.0f} s more")
+        return Decision("wait", f"{BLIND}: the soak of wave {plan.open_waves} lasts until {_text(now + left)}")
     if not is_last:
         if plan.deadline is not None and now >= _unix(plan.deadline, 0.0):
             return Decision("pause", f"the deadline is over: {plan.open_waves} of {len(plan.waves)} waves are open")
@@ -262,6 +262,10 @@ def _missing(plan: Plan, counts: list[WaveCount]) -> str | None:
         )
     away = f" ({now_open.away} are away)" if now_open.away else ""
     return f"{now_open.confirmed} of {now_open.devices} devices confirmed{away}, and {needed} must"
+
+
+def _text(moment: float) -> str:
+    return write_time(datetime.fromtimestamp(moment, timezone.utc))
 
 
 def _unix(text: str | None, otherwise: float) -> float:

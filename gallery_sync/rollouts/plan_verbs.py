@@ -68,7 +68,8 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--min-confirmed",
         type=int,
         metavar="N",
-        help="devices that must confirm before the next wave opens (default: as --canary-at-least)",
+        help="devices that must confirm before the next wave opens (default: half of the known ones, and at least "
+        "--canary-at-least)",
     )
     add_gates(create)
     create.add_argument("--silent-after", type=seconds, metavar="1h", help="such a device counts as silent")

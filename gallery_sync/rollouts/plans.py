@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -113,7 +114,7 @@ class Wish:
     canary_at_least: int = 1  # known devices
     wave_percents: Sequence[float] = (25.0,)
     soak_s: float = 3600.0
-    min_confirmed: int | None = None  # None: as many as the canary must have
+    min_confirmed: int | None = None  # None: half of the known devices of the open waves
     gates: Gates = field(default_factory=Gates)
     windows: Sequence[str] = ()
     max_unavailable: int | None = None
@@ -156,8 +157,7 @@ def make_draft(
     devices = _selected(wish, published.line, rows) if rows is not None else None
     buckets = None if devices is None else sorted(_bucket(salt, device) for device in devices)
     limits = wave_limits([wish.canary_percent, *wish.wave_percents], wish.canary_at_least, buckets)
-    least = wish.canary_at_least if buckets is None else min(wish.canary_at_least, len(buckets))
-    confirmed = max(least, 1) if wish.min_confirmed is None else wish.min_confirmed
+    known = _known(limits, buckets)
     try:
         draft = PlanDraft(
             id=wish.id or _free_id(published.repo, release.sequence),
@@ -166,7 +166,10 @@ def make_draft(
             salt=salt,
             selector=wish.selector,
             exclude=list(wish.exclude),
-            waves=[Wave(buckets=one, min_confirmed=confirmed, soak_s=wish.soak_s) for one in limits],
+            waves=[
+                Wave(buckets=one, min_confirmed=least, soak_s=wish.soak_s)
+                for one, least in zip(limits, _min_confirmed(wish, known, len(limits)), strict=True)
+            ],
             gates=wish.gates,
             windows=list(wish.windows),
             max_unavailable=wish.max_unavailable,
@@ -178,7 +181,17 @@ def make_draft(
         )
     except ValidationError as error:
         raise SyncError(f"the rollout cannot be planned: {one_line(first_validation_error(error))}") from error
-    return Drafted(draft, _known(limits, buckets), tuple(_notes(wish, limits, buckets)))
+    return Drafted(draft, known, tuple(_notes(wish, limits, buckets)))
+
+
+def _min_confirmed(wish: Wish, known: Sequence[int] | None, count: int) -> list[int]:
+    """Return for each wave how many devices must confirm before the next one opens: half of those that are known."""
+    if wish.min_confirmed is not None:
+        return [wish.min_confirmed] * count
+    if known is None:
+        return [max(wish.canary_at_least, 1)] * count
+    least = max(min(wish.canary_at_least, sum(known)), 1)
+    return [max(least, (devices + 1) // 2) for devices in accumulate(known)]
 
 
 def candidate(published: Published, number: int | None) -> Release:
@@ -339,7 +352,7 @@ def describe(draft: PlanDraft) -> Mapping[str, object]:
         "select": str(draft.selector) or "all devices",
         "exclude": [str(one) for one in draft.exclude],
         "waves": [f"{wave.buckets / 100:g} %" for wave in draft.waves],
-        "min_confirmed": draft.waves[0].min_confirmed,
+        "min_confirmed": [wave.min_confirmed for wave in draft.waves],
         "soak_s": draft.waves[0].soak_s,
         "max_failed_percent": draft.gates.max_failed_percent,
         "max_silent_percent": draft.gates.max_silent_percent,

@@ -1,6 +1,6 @@
 """A fleet of real processes on loopback: devices, repository, broker, the fleet's server and the controller.
 
-The tests share six devices, in this order. Each prints what it cost.
+The tests share four devices, in this order. Each prints what it cost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from tests.fleet_samples import Fleet
 from tests.fleet_story import Story
 
-DEVICES, OUTAGE_S = 6, 2.0
+DEVICES, OUTAGE_S = 4, 2.0
 PATIENCE_S = 120.0  # of one step on a machine that is busy with other things
 
 

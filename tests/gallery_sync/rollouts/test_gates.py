@@ -164,7 +164,7 @@ def test_silent_devices_pause():
 def test_soak_comes_before_the_next_wave():
     plan = a_plan(50, 100, soak_s=600.0)
     rows = fleet(confirmed=50)
-    assert decided(plan, rows) == ("wait", "the soak of wave 1 lasts 480 s more")
+    assert decided(plan, rows) == ("wait", "the soak of wave 1 lasts until 2026-11-29T12:10:00Z")
     assert decided(plan, rows, START + 600)[0] == "open"
 
 
