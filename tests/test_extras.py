@@ -173,7 +173,8 @@ def leaves(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iter
     groups = [group for group in parser._mutually_exclusive_groups if group.required]
     required += [group._group_actions[0] for group in groups]
     for action in required:
-        value = next(iter(action.choices)) if action.choices else "1" if action.type is int else "none"
+        of_type = {"int": "1", "selector": "group=none"}.get(getattr(action.type, "__name__", ""), "none")
+        value = next(iter(action.choices)) if action.choices else of_type
         words += (*action.option_strings[:1], value)
     yield words
 
