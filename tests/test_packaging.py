@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from edge.config.yaml_file import load_config
+from gallery_sync.cli import build_parser as sync_parser
 
 ROOT = Path(__file__).parents[1]
 PACKAGING = ROOT / "packaging"
@@ -74,6 +75,12 @@ def test_unit_starts_a_command_by_its_path(unit):
     starts = re.findall(r"^Exec\w+=(\S+)", unit.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert all(start.startswith("/opt/finesight/bin/edge") or start == "/bin/sh" for start in starts)
     assert any(start.startswith("/opt/finesight") for start in starts)
+
+
+@pytest.mark.parametrize("unit", sorted((ROOT / "systemd").glob("edge-*.service")), ids=lambda path: path.name)
+def test_command_of_a_unit_is_one_that_exists(unit):
+    (start,) = re.findall(r"^ExecStart=\S+/edge-sync (.+)", unit.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sync_parser().parse_args(re.sub(r"\$\{FINESIGHT_LISTEN\}", "127.0.0.1:8090", start).split()).act
 
 
 def write_program(path: Path, body: str) -> None:
