@@ -52,6 +52,8 @@ _STATE_FILES = (
     "starts.json",
     "vital_signs.json",
     "agent.json",
+    "mailbox.json",
+    "permit.json",
     "config/overlay.json",
     "config/trial.json",
     "slots/a/bundle.json",
