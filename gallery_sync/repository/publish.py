@@ -31,6 +31,7 @@ from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, bund
 from gallery_sync.formats.fields import LARGEST_SEQUENCE, ObjectRef, canonical_json, parse_bundle_manifest
 from gallery_sync.formats.rollouts import Rollouts
 from gallery_sync.repository.deliveries import earlier_manifests, make_deliveries
+from gallery_sync.repository.edited_gallery import leading, on_top
 from gallery_sync.repository.erased import refuse_erased
 from gallery_sync.repository.folder import locked, read_object, store_file, write_history
 from gallery_sync.repository.galleries import SpaceRecords, changed_logs, logs_from_gallery
@@ -161,8 +162,8 @@ def publish_gallery_change(
         hold: for no device yet; a rollout brings it to them.
 
     Raises:
-        SyncError: nothing was published, the newest release went back to an earlier gallery, a rollout is under way, or
-            the disk failed.
+        SyncError: nothing was published, another release has a newer gallery, a rollout is under way, or the disk
+            failed.
         GalleryError: a change does not fit the gallery.
     """
     with locked(repo):
@@ -178,8 +179,10 @@ def publish_gallery_change(
         goes_on = not is_ahead(published.logs, reached)
         if not urgent:
             _check_may_publish(published, hold=hold, keeps_bundle=True)
+            _check_is_newest(published, reached)
             if not goes_on:
-                raise SyncError(_behind(published, reached))
+                changes = on_top(published, _manifest(published, None)[0], changes)
+                goes_on = True
         sequence = published.gallery_sequence + 1
         logs = changed_logs(published, changes, sequence, now, urgent=urgent)
         stays = not logs or not goes_on or (urgent and published.newest_sequence > release.sequence)
@@ -187,22 +190,16 @@ def publish_gallery_change(
         return commit_pair(metadata, published, pair, now, hold=hold)
 
 
-def _behind(published: Published, reached: int) -> str:
-    """Return why no gallery change goes on from a gallery sequence: the log is linear, and has others after it."""
-    newest = max(one.sequence for one in published.logs.values())
+def _check_is_newest(published: Published, reached: int) -> None:
+    """Check that no other release has a newer gallery: the log is linear, and a change goes on from the newest."""
     release, repo = published.release, shlex.quote(str(published.repo))
-    held = [one for one in published.in_use if one is not release and one.gallery_sequence > reached]
-    if release is not None and held:
-        return (
+    held = [one for one in leading(published) if one is not release and one.gallery_sequence > reached]
+    if release is not None and held and is_ahead(published.logs, reached):
+        raise SyncError(
             f"{published.repo}: release {held[0].sequence} has gallery {held[0].gallery_sequence}, which is newer than "
             f"that of release {release.sequence}, and galleries change one after the other; change it on top with "
             f"--hold, or roll that release out first: edge-sync rollout create {repo} --release {held[0].sequence}"
         )
-    number = release.sequence if release else 0
-    return (
-        f"{published.repo}: release {number} went back to gallery {reached}, and the newest is {newest}; publish a "
-        "whole gallery folder, or go forward first: edge-sync rollback"
-    )
 
 
 def _check_may_publish(published: Published, *, hold: bool, keeps_bundle: bool) -> None:

@@ -24,9 +24,11 @@ from edge.gallery.store import quantise
 from edge.manifest import Manifest
 from edge.types import FloatArray
 from gallery_sync.formats.documents import GalleryLog, SpaceLog
-from gallery_sync.formats.fields import LARGEST_SEQUENCE, parse_bundle_manifest
+from gallery_sync.formats.fields import parse_bundle_manifest
 from gallery_sync.gallery_log.records import Delete, Record, Upsert, check
+from gallery_sync.gallery_log.states import state_at
 from gallery_sync.gallery_log.store_records import read_records
+from gallery_sync.repository.edited_gallery import edited_sequence
 from gallery_sync.repository.folder import read_object
 from gallery_sync.repository.galleries import make_store
 from gallery_sync.repository.pairs import space_for
@@ -71,7 +73,7 @@ def newest_manifest(published: Published) -> Manifest:
 
 
 def list_items(published: Published, category: str | None = None) -> Iterator[dict[str, object]]:
-    """Yield the items of the newest gallery, of each category in the embedding space that the newest bundle searches.
+    """Yield the items that an edit can change, of each category in the embedding space that the newest bundle searches.
 
     Raises:
         SyncError: there is no such category, or an object is damaged.
@@ -81,7 +83,7 @@ def list_items(published: Published, category: str | None = None) -> Iterator[di
     logs = published.logs.values() if category is None else [log_of(published, category)]
     for log in sorted(logs, key=lambda one: one.category):
         embedder = manifest.embedder_for(log.category)
-        space = space_for(embedder, log, LARGEST_SEQUENCE) if embedder else None
+        space = space_for(embedder, log, edited_sequence(published)) if embedder else None
         if space is None:
             continue
         with _store(published, log, space) as store:
@@ -329,14 +331,16 @@ def _no_item(category: str, item_ids: Sequence[str]) -> SyncError:
 
 
 def find_items(published: Published, log: GalleryLog, space: SpaceLog, item_ids: Sequence[str]) -> dict[str, Upsert]:
-    """Return some items of the newest state of a category in one space, those that it has."""
+    """Return some items of a category in one space, as an edit finds them; those that it has."""
     wanted = set(item_ids)
+    if state_at(space, edited_sequence(published)) is None:  # it began later, and devices went back
+        return {}
     with _store(published, log, space) as store:
         return {one.item_id: one for one in read_records(store) if one.item_id in wanted}
 
 
 @contextmanager
 def _store(published: Published, log: GalleryLog, space: SpaceLog) -> Iterator[Path]:
-    """Make the store of the newest state."""
+    """Make the store of the state that an edit changes."""
     with tempfile.TemporaryDirectory(prefix="finesight-gallery-") as folder:
-        yield make_store(published.repo, log.category, space, LARGEST_SEQUENCE, Path(folder) / "store")
+        yield make_store(published.repo, log.category, space, edited_sequence(published), Path(folder) / "store")

@@ -12,6 +12,7 @@ from gallery_sync.gallery_log import live_root
 from gallery_sync.gallery_log.records import Delete, Upsert
 from gallery_sync.gallery_log.store_records import read_records
 from gallery_sync.repository.galleries import make_store, newest_root
+from gallery_sync.repository.items.edit import list_items
 from gallery_sync.repository.publish import publish, publish_gallery_change
 from gallery_sync.repository.releases import rollback
 from gallery_sync.repository.upkeep.check import check_repository
@@ -76,10 +77,44 @@ def test_urgent_deletion_reaches_devices_after_a_rollback(repo):
     assert check_repository(repo, time_now(), history=True).problems == []
 
 
-def test_usual_change_after_a_rollback_is_refused(repo):
-    rollback(repo, keys_of(repo), time_now(), "demo", 1)
-    with pytest.raises(SyncError, match="went back to gallery 1, and the newest is 2; publish a whole gallery"):
-        change(repo, item("new"))
+def editable(repo: Path) -> dict[str, str]:
+    return {str(one["item"]): str(one["label"]) for one in list_items(published(repo)) if one["category"] == "tyre"}
+
+
+def go_back(repo: Path) -> None:
+    """Return to the release before."""
+    rollback(repo, keys_of(repo), time_now(), "demo", published(repo).release.sequence - 1)
+
+
+def test_change_after_a_rollback_takes_back_what_came_after(repo):
+    """The log goes on from its newest state, and devices get the earlier items with the change alone."""
+    before = editable(repo)
+    change(repo, Delete("i0"), item("wrong"))
+    go_back(repo)
+    assert editable(repo) == before
+    release = change(repo, item("new")).release
+    assert release.gallery_sequence == published(repo).gallery_sequence
+    assert editable(repo) == before | {"new": "Item new"}
+    assert check_repository(repo, time_now(), history=True).problems == []
+
+
+def test_urgent_deletion_does_not_come_back_with_an_earlier_state(repo):
+    change(repo, item("wrong"))
+    go_back(repo)
+    change(repo, Delete("i0"), urgent=True)
+    change(repo, item("new"))
+    assert editable(repo).keys() == {"i1", "i2", "i3", "new"}
+    assert check_repository(repo, time_now(), history=True).problems == []
+
+
+def test_category_that_began_after_the_state_has_no_items(repo, tmp_path):
+    gallery = make_gallery(tmp_path / "g", 4, categories=("tyre", "rim"))
+    publish(repo, keys_of(repo), time_now(), gallery_folder=gallery)
+    go_back(repo)
+    change(repo, item("new"))
+    log = published(repo).logs["rim"].spaces[0]
+    assert newest_root(log) == live_root.EMPTY
+    assert check_repository(repo, time_now(), history=True).problems == []
 
 
 @pytest.mark.parametrize(("category", "space_id"), [("car", SPACE), ("tyre", "b" * 64)])
