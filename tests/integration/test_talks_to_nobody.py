@@ -109,12 +109,10 @@ OF_THE_FLEET = {
     "edge-sync device": "one --fleet http://127.0.0.1:{port}",
     "edge-sync send": "sync one --fleet http://127.0.0.1:{port} --by ann --wait 0s",
 }
-# the demo holds no finder; there is no second bundle to go back to, no such key, no hawkBit; what devices run stays;
-# the rollout is complete, and nothing is held back;
-# no device of the fleet has reported
+# the demo holds no finder; there is no such key, no hawkBit; what devices run stays; the rollout is complete, and nothing
+# is held back; no device of the fleet has reported
 REFUSED = {
     "edge find",
-    "edge bundle rollback",
     "edge-sync key import",
     "edge-sync release withdraw",
     "edge-sync release drop",
