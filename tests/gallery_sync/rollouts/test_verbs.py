@@ -61,7 +61,11 @@ def test_from_plan_to_complete(run, repo):
 def test_known_devices_are_counted_by_wave(run, devices):
     out = run("create", "--fleet", str(devices), "--canary-at-least", "3", "--by", "ann", "--json")[1]
     found = json.loads(out)
-    assert (found["devices"][0], sum(found["devices"]), [*found["min_confirmed"][:1], found["min_confirmed"][-1]]) == (3, 10, [3, 5])
+    assert (found["devices"][0], sum(found["devices"]), [*found["min_confirmed"][:1], found["min_confirmed"][-1]]) == (
+        3,
+        10,
+        [3, 5],
+    )
     run("approve", "release-2", "--by", "bob")
     plan = json.loads(run("status", "--fleet", str(devices), "--json")[1])["rollout"]
     assert [wave["devices"] for wave in plan["waves"]] == found["devices"]
