@@ -109,8 +109,8 @@ OF_THE_FLEET = {
     "edge-sync device": "one --fleet http://127.0.0.1:{port}",
     "edge-sync send": "sync one --fleet http://127.0.0.1:{port} --by ann --wait 0s",
 }
-# the demo holds no finder; there is no such key, no hawkBit; what devices run stays; the rollout is complete; nothing is
-# held back; no device of the fleet has reported
+# the demo holds no finder; there is no such key, no hawkBit; what devices run stays; the rollout is complete;
+# nothing is held back; no device of the fleet has reported
 REFUSED = {
     "edge find",
     "edge-sync key import",
