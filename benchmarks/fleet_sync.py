@@ -140,75 +140,19 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def make_model(path: Path, weights: np.ndarray) -> None:
-    """Write a model of uint8 (n, SIDE, SIDE, 3) to unit vectors (n, DIM): a projection of the picture."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    values = {
-        "middle": np.array(127.5, np.float32),
-        "shape": np.array([-1, SIDE * SIDE * 3], np.int64),
-        "weights": weights,
-        "axes": np.array([1], np.int64),
-    }
-    nodes = [
-        helper.make_node("Cast", ["image"], ["cast"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["cast", "middle"], ["centred"]),
-        helper.make_node("Reshape", ["centred", "shape"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["projected"]),
-        helper.make_node("LpNormalization", ["projected"], ["vector"], axis=1, p=2),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "projection",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", DIM])],
-        [numpy_helper.from_array(value, name) for name, value in values.items() if name != "axes"],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
-
-
-def projection() -> np.ndarray:
-    """Return the weights of the embedder, (SIDE * SIDE * 3, DIM) float32."""
-    size = SIDE * SIDE * 3
-    return (np.random.default_rng(7).normal(size=(size, DIM)) / size).astype(np.float32)
-
-
 def embed(pictures_rgb: np.ndarray) -> np.ndarray:
     """Return what the embedder gives for uint8 (n, SIDE, SIDE, 3), as unit vectors."""
-    rows = (pictures_rgb.reshape(len(pictures_rgb), -1).astype(np.float32) - 127.5) @ projection()
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    from tests.projection_model import project
+
+    return project(pictures_rgb, DIM)
 
 
 def make_bundle(folder: Path) -> Path:
     """Write a bundle with one embedder, for a camera with framing: whole_frame."""
-    (folder / "models").mkdir(parents=True)
-    model = folder / "models/shelf.fp32.onnx"
-    make_model(model, projection())
-    embedder = {
-        "files": {"fp32": "models/shelf.fp32.onnx"},
-        "ship": "fp32",
-        "input_name": "image",
-        "output_names": ["vector"],
-        "preprocess": {"width": SIDE, "height": SIDE, "resize": "stretch", "interpolation": "area", "crop_margin": 0.0},
-        "categories": [CATEGORY],
-        "heads": [{"name": "class", "dim": DIM}],
-        "space_id": SPACE,
-        "open_set": {CATEGORY: {"threshold": 0.7, "midpoint": 0.7}},
-        "max_batch": 8,
-    }
-    data = model.read_bytes()
-    entry = {"path": "models/shelf.fp32.onnx", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    manifest = {
-        "schema": 1,
-        "bundle_id": "bench-1",
-        "sequence": 1,
-        "created_at": "2026-01-01T00:00:00Z",
-        "runtimes": ["fp32"],
-        "files": [entry],
-        "embedders": [embedder],
-    }
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    from tests.projection_model import MODEL, embedder, write_manifest, write_model
+
+    write_model(folder, SIDE, DIM)
+    write_manifest(folder, "bench-1", 1, [MODEL], embedders=[embedder(SIDE, DIM, CATEGORY, SPACE)])
     return folder
 
 

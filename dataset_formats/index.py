@@ -29,7 +29,7 @@ _TRIED = 100  # rows that decide which folder the paths start from
 def read_index(file: Path, root: Path | None = None) -> Listing:
     """Read a CSV with columns path, split, category (or coarse), item (or fine), optionally label.
 
-    The column `also`, ids that an item had elsewhere, is for `edge-sync gallery add` alone.
+    The column `also`, ids that an item had elsewhere, is only for `edge-sync gallery add`.
 
     If no row has a split, every fifth picture of an item is for validation. A picture that is listed twice with other
     items or splits is read twice and noticed.

@@ -29,7 +29,6 @@ from edge.config.schema import DeviceConfig
 from edge.errors import CommandError, ConfigError, FinesightError
 from edge.frame_loop import FrameLoop, build_pipeline
 from edge.imaging import image
-from edge.messaging.age_clock import AgeClock
 from edge.messaging.command import Command
 from edge.messaging.device_publisher import DevicePublisher, PublishLatency
 from edge.messaging.outbox import Outbox
@@ -37,6 +36,7 @@ from edge.recognition.chosen_engines import proof_options
 from edge.recognition.engine_states import engine_states, engine_totals
 from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
 from edge.recognition.loaded_models import LoadedModels
+from edge.telemetry.age_clock import AgeClock
 from edge.telemetry.agent_report import AgentReports
 from edge.telemetry.counters import Counters
 from edge.telemetry.health_report import HealthReport, RuntimeState, ServedRelease, WaitingUnknowns, resident_bytes

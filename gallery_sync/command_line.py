@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+
+FLEET_TOKEN = "FINESIGHT_FLEET_TOKEN"  # noqa: S105  the variable with the token of the fleet's server
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def add_state_dir(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,18 @@ def print_values(values: Mapping[str, object], *, as_json: bool) -> int:
         for key, value in values.items():
             print(f"{key}: {value}")
     return 0
+
+
+def parse_duration(text: str) -> float:
+    """Return a time in seconds: `90s`, `15m`, `15min`, `1h` or `2d`; a number alone is seconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?(|s|m|min|h|d)", text.strip())
+    if found is None:
+        raise ValueError(f"found {text[:40]!r}, expected a time such as 90s, 15m, 1h or 2d")
+    return float(found[1]) * _UNITS_S[found[2]]
 
 
 def utc_now() -> datetime:

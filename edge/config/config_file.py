@@ -1,8 +1,8 @@
 """The device's configuration file, which is also read while the device runs, its last good copy, and its overlay.
 
 Rules this module keeps:
-1. The device always comes up: an overlay that cannot be used is ignored, and the device's own file counts alone.
-2. What is loaded depends on the two files alone, not on what was loaded before.
+1. The device always comes up: an overlay that cannot be used is ignored, and only the device's own file counts.
+2. What is loaded depends only on the two files, not on what was loaded earlier.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def _problems(value: Any, keys: tuple[str, ...]) -> Iterator[str]:
 def _value_problems(value: Any, keys: tuple[str, ...]) -> Iterator[str]:
     where = ".".join(map(shown_key, keys))
     if any("${" in text for text in _texts(value)):
-        yield f"{where}: found ${{...}}; variables are of the device's own file alone"
+        yield f"{where}: found ${{...}}; only the device's own file may use variables"
     elif keys[-1] == "source" and (problem := source_problem(value)):
         yield f"{where}: {problem}"
 

@@ -6,10 +6,9 @@ Rules this module keeps:
    of another embedding space. Model outputs are cached on disk for the next start, for this bundle and one other: the
    one before, or the one being prepared. Entries that are missing, damaged or not writable are computed again; they
    never cause a failure.
-3. An item retires from search when the gallery has it: an item of any category that has its id, or had it before or
-   elsewhere; or its nearest item in those categories scores above the threshold and has the same name. This is decided
-   again for every bundle and gallery, for it alone. So an item stays until a gallery that has it serves, and a rollback
-   brings it back.
+3. An item retires from search when the gallery has it: an item of any category has its id, or once had it; or its
+   nearest item in those categories scores above the threshold and has the same name. This is decided separately for
+   every bundle and gallery. So an item stays until a gallery that has it serves, and a rollback brings it back.
 """
 
 from __future__ import annotations

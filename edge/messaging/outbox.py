@@ -68,7 +68,7 @@ class Outbox:
             max_memory_bytes: of the messages that wait for the disk; messages being written are extra.
             commit_interval_s: how long the writer collects messages for one commit.
             now: the wall clock that stamps messages.
-            age_clock: the clock that measures their ages (edge/messaging/age_clock.py); None: the wall clock.
+            age_clock: the clock that measures their ages (edge/telemetry/age_clock.py); None: the wall clock.
 
         Raises:
             OutboxError: another process holds the file.

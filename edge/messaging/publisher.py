@@ -16,26 +16,31 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from edge.errors import PublishError, RefusedError
 from edge.messaging.delivery import BrokerHistory, Delivery, DeliveryConnection, Queues
 from edge.messaging.outbox import Outbox
 from edge.messaging.payload import availability_payload
+from edge.messaging.reconnect import (
+    STABLE_S,
+    TAKEN_OVER,
+    Backoff,
+    Subscriber,
+    failure_reason,
+    lowered,
+    open_connection,
+)
 from edge.messaging.refusals import HeldTopics
 from edge.messaging.retained_queue import QueuedMessage, RetainedQueue
-from edge.messaging.settings import CLASHES, Acknowledgement, MqttSettings, ReceivedMessage, Will, backoff_s
+from edge.messaging.settings import CLASHES, Acknowledgement, MqttSettings, ReceivedMessage, Will
 from edge.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
 
-_STABLE_S = 10.0  # after a connection that lasted this long, the back-off starts again at its first step
-_MAX_FAILED_SUBSCRIBES = 3
 _MAX_STEP_S = 1.0  # longest wait in one step
 _NO_CLASH_S = 600.0  # a connection that lasted this long was not taken away
-_TAKEN_OVER = 0x8E  # reason codes of MQTT 5
-_RETAIN_NOT_SUPPORTED, _QOS_NOT_SUPPORTED = 0x9A, 0x9B
 _MOST_PROBLEMS = 20
 _UNANSWERED = 4  # every so many connections that ended without any answer, one does without the greeting
 
@@ -62,12 +67,6 @@ class BrokerConnection(DeliveryConnection, Protocol):
 
 OnMessage = Callable[[ReceivedMessage], None]  # called on the publisher thread; must return at once
 Connect = Callable[[MqttSettings, Will, OnMessage], BrokerConnection]  # raises PublishError
-
-
-def _open_connection(settings: MqttSettings, will: Will, on_message: OnMessage) -> BrokerConnection:
-    from edge.messaging.connection import Connection  # in the publisher's thread: the start does not wait for paho
-
-    return Connection(settings, will, on_message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Publisher:
         *,
         subscriptions: Subscriptions | None = None,
         listeners: Listeners | None = None,
-        connect: Connect = _open_connection,
+        connect: Connect = open_connection,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -122,7 +121,7 @@ class Publisher:
         self._connect, self._rng, self._clock = connect, rng or random.Random(), clock
         self._retained_queue = RetainedQueue(counters, self._listeners.on_cleared)
         self._history = BrokerHistory(HeldTopics(clock))
-        self._failed_subscribes = 0  # connections in a row that were lost while subscribing
+        self._subscriber = Subscriber()
         self._clashes = 0  # in a row
         self._unanswered = 0  # connections in a row that ended before any answer
         self._standing: dict[str, str] = {}  # problems of the connection as a whole, for people
@@ -207,9 +206,9 @@ class Publisher:
     # the publisher thread
 
     def _run(self) -> None:
-        failures = 0
+        backoff = Backoff(self._settings, self._rng, self._clock)
         while self._stop_at is None:
-            started = self._clock()
+            backoff.start()
             try:
                 self._run_connection()
             except PublishError as error:
@@ -218,8 +217,7 @@ class Publisher:
                 log.exception("broker %s: unexpected error in the publisher; reconnecting", self._settings.address)
                 self._counters.add("mqtt_errors")
             if self._stop_at is None:
-                failures = 1 if self._clock() - started > _STABLE_S else failures + 1
-                self._end_backoff.wait(backoff_s(self._settings, failures, self._rng, self._clashes))
+                self._end_backoff.wait(backoff.next_s(self._clashes))
 
     def _run_connection(self) -> None:
         """Run one connection from CONNECT to its end."""
@@ -227,7 +225,7 @@ class Publisher:
         try:
             connection = self._connect(self._settings, self._will, self._subscriptions.on_message)
         except PublishError as error:
-            self._lower_will(error)
+            self._will = lowered(self._will, error)
             self._forget_clashes()
             raise
         connected_at, historical_up_to = self._clock(), self._outbox.last_sequence
@@ -254,13 +252,6 @@ class Publisher:
             self._retained_queue.on_disconnect()
             connection.close()
 
-    def _lower_will(self, error: PublishError) -> None:
-        """Ask for less in the last will of the next connection, where a broker of MQTT 5 refused it for that."""
-        if error.code == _QOS_NOT_SUPPORTED:
-            self._will = replace(self._will, qos=0)
-        elif error.code == _RETAIN_NOT_SUPPORTED:
-            self._will = replace(self._will, retain=False)
-
     def _note_limits(self, connection: BrokerConnection) -> None:
         limits = connection.limits
         said = {
@@ -282,10 +273,10 @@ class Publisher:
             idle: everything sent was acknowledged.
             lasted_s: how long it lasted.
         """
-        is_sure = error.code == _TAKEN_OVER
+        is_sure = error.code == TAKEN_OVER
         if is_sure:
             self._clashes = max(self._clashes + 1, CLASHES)
-        elif error.code is None and idle and lasted_s < _STABLE_S:
+        elif error.code is None and idle and lasted_s < STABLE_S:
             self._clashes = min(self._clashes + 1, CLASHES + 1)
         elif lasted_s > _NO_CLASH_S:
             self._forget_clashes()
@@ -309,25 +300,17 @@ class Publisher:
     def _subscribe(self, connection: BrokerConnection) -> None:
         if not self._subscriptions.topics:
             return
-        if self._failed_subscribes >= _MAX_FAILED_SUBSCRIBES:
-            # some brokers disconnect a client that may not subscribe; events can still be published
-            self._failed_subscribes = 0
-            self._counters.add("subscriptions_refused")
-            self._standing["commands"] = "commands are off: the broker disconnects whenever the device subscribes"
-            log.warning("broker %s: %s", self._settings.address, self._standing["commands"])
-            return
         try:
-            connection.subscribe(*self._subscriptions.topics)
+            if self._subscriber.run(lambda: connection.subscribe(*self._subscriptions.topics)):
+                self._standing.pop("commands", None)
+                return
         except RefusedError as error:
-            self._counters.add("subscriptions_refused")
             self._standing["commands"] = f"commands are off: {error}"
             log.warning("%s", error)
-            return
-        except PublishError:
-            self._failed_subscribes += 1
-            raise
-        self._failed_subscribes = 0
-        self._standing.pop("commands", None)
+        else:
+            self._standing["commands"] = "commands are off: the broker disconnects whenever the device subscribes"
+            log.warning("broker %s: %s", self._settings.address, self._standing["commands"])
+        self._counters.add("subscriptions_refused")
 
     def _drain(self, connection: BrokerConnection, delivery: Delivery) -> None:
         """Send waiting messages and handle acknowledgements until it is time to stop."""
@@ -368,9 +351,7 @@ class Publisher:
         return _MAX_STEP_S if self._stop_at is None else min(max(self._stop_at - self._clock(), 0.0), _MAX_STEP_S)
 
     def _note_failure(self, error: PublishError) -> None:
-        reason = "refused" if isinstance(error, RefusedError) else "unreachable"
-        reason = "taken_over" if error.code == _TAKEN_OVER else reason
         # a failure that repeats every half minute is one log line, not thousands
         log.log(logging.DEBUG if str(error) == self._error else logging.WARNING, "%s; events wait", error)
         self._error = str(error)  # set before counting, so that the reason is there when the count is read
-        self._counters.add("mqtt_failures", reason=reason)
+        self._counters.add("mqtt_failures", reason=failure_reason(error))

@@ -80,7 +80,7 @@ class VitalTaught(_Frozen):
 class VitalConfig(_Frozen):
     """The configuration that a device runs with."""
 
-    overlay: _Text | None = None  # name and revision of the overlay in use; None: the device's own file alone
+    overlay: _Text | None = None  # name and revision of the overlay in use; None: only the device's own file
     refused: _Text | None = None  # why the overlay is ignored
     error: _Text | None = None  # why the device's own file is invalid
 

@@ -4,6 +4,7 @@ Rules this module keeps:
 1. The frame path only queues a frame and a box. A thread of this module cuts, compares, encodes and writes.
 2. At most _MAX_LOOKS frames wait, and _MAX_OBJECTS objects are followed. What does not fit is dropped and counted.
 3. Only views that the recogniser embedded are compared: it chose them. The best is large, sharp and not cut off.
+4. A track that is too brief leaves without an event, so nothing ends it here. Such tracks make room first, uncounted.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class _Look:
     box_px: Box
     weight: float  # 0..1, how much the recogniser trusts it
     captured_at: float
+    is_announced: bool  # the object has an event, so its end will come
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class _Best:
     jpeg: bytes
     bits: int  # its fingerprint
     view: View
+    is_announced: bool  # as of the newest view
 
 
 class UnknownObjects:
@@ -115,6 +118,7 @@ class UnknownObjects:
                 one.track.box_px,
                 result.looks[one.track.track_id],
                 frame.captured_at,
+                one.decision is not None,
             )
             for one in result.objects
             if one.track.track_id in result.looks
@@ -165,7 +169,7 @@ class UnknownObjects:
         quality = look.weight * (picture.shape[0] * picture.shape[1] * (1.0 + sharpness)) ** 0.5
         looks = best.view.looks + 1 if best else 1
         if best is not None and quality <= best.quality:
-            best = replace(best, view=replace(best.view, looks=looks))
+            best = replace(best, view=replace(best.view, looks=looks), is_announced=look.is_announced)
         else:
             picture = image.shrink(picture, self._config.max_px)
             scale = picture.shape[1] / (right - left)
@@ -173,12 +177,19 @@ class UnknownObjects:
             rel = _rounded((x0 / width, y0 / height, x1 / width, y1 / height), 5)
             box = _rounded(((x0 - left) * scale, (y0 - top) * scale, (x1 - left) * scale, (y1 - top) * scale), 1)
             jpeg = image.encode_image(picture, ".jpg", _QUALITY)
-            best = _Best(quality, jpeg, fingerprint(picture), View(look.captured_at, rel, box, looks))
+            view = View(look.captured_at, rel, box, looks)
+            best = _Best(quality, jpeg, fingerprint(picture), view, look.is_announced)
         self._best[key] = best
         self._best.move_to_end(key)
-        while len(self._best) > _MAX_OBJECTS:
-            (camera, _), _ = self._best.popitem(last=False)
-            self._drop(camera, "busy")
+        if len(self._best) > _MAX_OBJECTS:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Give up the object that was seen longest ago, of those without an event if there are any."""
+        oldest = next(iter(self._best))
+        given_up = next((key for key, best in self._best.items() if not best.is_announced), oldest)
+        if self._best.pop(given_up).is_announced:
+            self._drop(given_up[0], "busy")  # others were too brief; one whose end comes counts as no_picture
 
     def _finish(self, event: Event) -> None:
         """Keep the best view of an object that has left, if it is to be sent."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edge.durable import fsync_folder, make_folder, oldest_first, write_durably
 from edge.errors import UploadError
+from edge.strict_json import parse_json
 from edge.telemetry.health_report import WaitingUnknowns
 from edge.types import Counts
 from edge.unknowns.limits import is_over, recent
@@ -35,7 +36,7 @@ class Spool:
     """The folder; usable from any thread."""
 
     def __init__(self, folder: Path, max_bytes: int, counts: Counts) -> None:
-        """Look at what an earlier run left. A folder that cannot be used is told when a file is to be kept."""
+        """Look at what an earlier run left. `keep` reports a folder that cannot be used."""
         self._folder, self._max_bytes, self._counts = folder, max_bytes, counts
         self._lock = threading.Lock()
         self._problem: str | None = None
@@ -118,9 +119,8 @@ class Spool:
 def _read_times(path: Path) -> list[float]:
     """Read the times of the pictures that were kept; none if the file is missing or damaged."""
     try:
-        if path.stat().st_size > _MOST_KEPT_BYTES:
-            return []
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        with path.open("rb") as file:
+            found = parse_json(file.read(_MOST_KEPT_BYTES + 1), _MOST_KEPT_BYTES)
+    except (OSError, ValueError):
         return []
     return [float(at) for at in found if type(at) in (int, float)] if isinstance(found, list) else []

@@ -1,8 +1,8 @@
 """Upload files: PUT each one to a URL, and retry until the server accepts it.
 
 Rules this module keeps:
-1. A file whose upload fails stays on the device. The next try comes after a jittered delay that doubles up to ten
-   minutes. Nothing else waits for an upload.
+1. A file whose upload fails stays on the device. The next try comes with the next new file, or after a jittered delay
+   that doubles up to ten minutes. Nothing else waits for an upload.
 2. A file that the server refuses for what it is, such as one that is too large, does not hold up the others.
 3. No message contains the URL, which may hold a secret.
 """
@@ -74,26 +74,31 @@ def http_put(url: str, token: str | None) -> Put:
 
 
 def upload_pending(pending: Pending, put: Put, count: Count) -> bool:
-    """Upload everything that waits; stop at the first failure. Return whether nothing has to be tried again."""
+    """Upload everything that waits; stop at the first failure. Return whether the server took every file."""
     all_taken = True
     for upload in pending():
         try:
-            try:
-                put(upload.name, upload.read())
-            except FileRefusedError as error:
-                count("refused")
-                log.warning("%s; the other files go on", error)
-                upload.refused()
-                all_taken = False
-                continue
-            upload.done()
+            is_taken = _upload(upload, put)
         except FinesightError as error:
             count("failed")
             log.warning("%s; retrying later", error)
             return False
-        count("taken")
-        log.info("uploaded %s", upload.what)
+        count("taken" if is_taken else "refused")
+        all_taken = all_taken and is_taken
     return all_taken
+
+
+def _upload(upload: Upload, put: Put) -> bool:
+    """Upload one file; return whether the server took it or refused it for what it is."""
+    try:
+        put(upload.name, upload.read())
+    except FileRefusedError as error:
+        log.warning("%s; the other files go on", error)
+        upload.refused()
+        return False
+    upload.done()
+    log.info("uploaded %s", upload.what)
+    return True
 
 
 def backoff_s(failures: int, random_share: Callable[[], float]) -> float:
@@ -129,7 +134,7 @@ class Uploader:
         self._thread.stop(0)  # does not wait for a transfer that hangs: the thread is a daemon
 
     def wake(self) -> None:
-        """Upload now, unless the server failed a moment ago: there is a new file."""
+        """Upload now: there is a new file."""
         self._wake.set()
 
     def _run(self) -> None:

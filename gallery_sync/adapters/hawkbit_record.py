@@ -10,21 +10,15 @@ Rules this module keeps:
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from edge.durable import make_folder, set_aside, write_durably
-from edge.errors import SyncError
 from gallery_sync.adapters.device_view import Named
 from gallery_sync.adapters.hawkbit_messages import Execution, Finished
-from gallery_sync.formats.fields import Count, Document, canonical_json, parse
-from gallery_sync.fresh_files import read_regular
-from gallery_sync.transport.errors import StorageError
-
-log = logging.getLogger(__name__)
+from gallery_sync.formats.fields import Count, Document
+from gallery_sync.state.documents import read_document, write_document
 
 NAME = "hawkbit.json"
 MOST_ANSWERED = 200
@@ -78,14 +72,7 @@ class Record(Document):
 
 def read_record(state_dir: Path) -> Record:
     """Read the record of a device; an empty one if there is none, or it is damaged."""
-    path = state_dir / NAME
-    try:
-        return parse(Record, read_regular(path, _LARGEST_BYTES), str(path))
-    except FileNotFoundError:
-        return Record(answered=[])
-    except (OSError, SyncError) as error:
-        log.warning("%s: is not used: %s", path, error)
-        return Record(answered=[])
+    return read_document(Record, state_dir / NAME, _LARGEST_BYTES) or Record(answered=[])
 
 
 def write_record(state_dir: Path, record: Record) -> None:
@@ -94,10 +81,4 @@ def write_record(state_dir: Path, record: Record) -> None:
     Raises:
         StorageError: the disk failed.
     """
-    path = state_dir / NAME
-    try:
-        make_folder(state_dir)
-        set_aside(path)
-        write_durably(path, canonical_json(record) + b"\n", mode=0o640)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot write: {error.strerror or error}") from error
+    write_document(state_dir / NAME, record)

@@ -69,7 +69,7 @@ class Agent:
             policy: of the device.
             world: clocks and waiting.
             reporter: writes agent.json.
-            mailbox: the fleet; None: the device has no broker, and asks the repository now and then.
+            mailbox: the fleet; None: the device has no broker, and looks at the repository now and then.
             fleet_report: makes what the mailbox reports; None: nothing is reported.
             requests: carries out what a person commands from afar; None: nothing is.
 
@@ -191,7 +191,7 @@ class Agent:
         return Told(reason, known.wanted, known.refusal, known.waits, waits_for_turn=step.waits_for_turn)
 
     def _report(self, told: Told | None = None) -> None:
-        """Write the report, and tell the fleet; None: again, because time has passed."""
+        """Write the report, and send it to the fleet; None: the last one again, because time has passed."""
         self._told = told = told or self._told
         self._reporter.write(self._task, told, self._steps)
         if self._mailbox is None or self._fleet_report is None:

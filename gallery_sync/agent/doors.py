@@ -52,7 +52,7 @@ class Active:
     slot: str
     bundle_id: str
     gallery: str  # generation
-    line: str | None = None  # None: installed by hand
+    line: str | None = None  # None: installed manually
     sequence: int | None = None
     gallery_sequence: int | None = None
     trial: str | None = None  # None: confirmed, or activated by a person

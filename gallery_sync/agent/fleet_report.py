@@ -1,8 +1,9 @@
 """What a device reports to its fleet: the fields of `Reported` but its numbers, which the mailbox adds.
 
 Rules this module keeps:
-1. What runs is what the vital signs of the running device say; the pointer counts only where it does not run. A pair
-   that serves in place of the active one is reported as what it is.
+1. What runs is what the vital signs of the running device say. The pointer counts where the device does not run, and
+   where its vital signs are older than a change of the pointer; a pair on trial waits for newer ones. A pair that
+   serves in place of the active one is reported as what it is.
 2. A try is reported as the journal has it. A release that is refused from its documents is reported as a refused try
    for as long as it is.
 3. Every list is bounded, the newest first, and every text is cut: a report that is valid today is valid tomorrow.
@@ -50,6 +51,8 @@ class FleetReport:
             told: what was wrong with the journal; None: nothing.
         """
         self._about, self._journal, self._now, self._problem = about, journal, now, told
+        self._pair: tuple[str, str, str] | None = None  # that the pointer named at the last report
+        self._outdated_s: float | None = None  # monotonic: newer vital signs know that pair; None: all do
 
     def content(self, task: Task, told: Told, steps: Steps) -> dict[str, Any]:
         """Return the fields of `Reported`, but epoch and revision.
@@ -76,7 +79,7 @@ class FleetReport:
             "target": release.sequence if release and release.sequence > 0 else None,
             "plan": _cut(plan_of(task, told), _SHORT),
             "waits_for_turn": told.waits_for_turn,
-            "running": _running(signs, active),
+            "running": _running(None if self._are_outdated(signs, active) else signs, active),
             "serves": signs is not None,
             "tries": self._tries(told),
             "quarantine": [_held(one) for one in reversed(self._journal.all_held()[-MOST_HELD:]) if one.sequence > 0],
@@ -89,6 +92,16 @@ class FleetReport:
             "allowed": list(self._about.allowed),
             "problem": _cut(self._problem or _problem_of(signs)),
         }
+
+    def _are_outdated(self, signs: VitalSigns | None, active: Active | None) -> bool:
+        """Return whether vital signs were written before the pointer changed, as those after a rollback."""
+        pair = None if active is None else (active.slot, active.bundle_id, active.gallery)
+        if pair != self._pair:
+            has_changed, self._pair = self._pair is not None, pair
+            self._outdated_s = signs.written_monotonic_s if signs is not None and has_changed else None
+        if signs is None or active is None or self._outdated_s is None or signs.written_monotonic_s > self._outdated_s:
+            return False
+        return active.trial is None and signs.fallback is None
 
     def _versions(self, signs: VitalSigns | None) -> dict[str, str]:
         running = {"edge": signs.version[:_SHORT]} if signs and signs.version else {}

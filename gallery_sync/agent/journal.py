@@ -2,14 +2,12 @@
 
 Rules this module keeps:
 1. A step is one transaction: task, quarantine and history change together or not at all. It is on the disk when the
-   call returns (synchronous EXTRA, which is FULL and also flushes the folder).
-2. The journal is kept in the rollback mode DELETE, not in WAL. One file then holds everything: a lost or damaged `-wal`
-   file cannot take back what was stored. A dozen stores a release need no more speed.
-3. A journal that is damaged, or written by a newer version, is set aside and replaced by an empty one, and that is
-   told. The agent rebuilds the task of an empty journal from the pointer, and the quarantine from its last report.
-4. A journal of an older version is brought up to date in one transaction. A column that an older agent can do without
+   call returns, see gallery_sync.state.database. A dozen stores a release need no more speed than that.
+2. A journal that is damaged, or written by a newer version, is set aside and replaced by an empty one, and the report
+   says so. The agent rebuilds the task of an empty journal from the pointer, and the quarantine from its last report.
+3. A journal of an older version is brought up to date in one transaction. A column that an older agent can do without
    is added without another version: after a way back to an older package, that reads the journal as it did.
-5. Every table is bounded.
+4. Every table is bounded.
 """
 
 from __future__ import annotations
@@ -17,16 +15,20 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.durable import fsync_folder, make_folder, set_aside
 from edge.errors import SyncError
 from gallery_sync.agent.machine import Ended, Held, State, Step, Target, Task
-from gallery_sync.transport.errors import StorageError
+from gallery_sync.state.database import (
+    DamagedError,
+    StateDatabase,
+    open_or_replace,
+    open_read_only,
+    transaction,
+)
 from gallery_sync.transport.retry_ledger import Failures
 
 log = logging.getLogger(__name__)
@@ -34,8 +36,6 @@ log = logging.getLogger(__name__)
 NAME = "journal.sqlite"
 VERSION = 3
 MOST_ENDED, MOST_RECEIPTS, MOST_HELD, MOST_DAYS, MOST_FAILURES = 100, 1000, 100, 40, 5000
-_MOST_DAMAGED = 3  # kept for the support
-_LARGEST_BYTES = 64 << 20
 
 # Version 1: task, quarantine, history. 2: byte spend and receipts. 3: objects that a server did not give.
 _MIGRATIONS = (
@@ -97,17 +97,15 @@ class Past:
     plan: str | None = None  # the rollout that brought the release
 
 
-class Journal:
+class Journal(StateDatabase):
     """The journal of one device. One process uses it at a time."""
+
+    what = "journal"
 
     def __init__(self, path: Path, told: str | None, connection: sqlite3.Connection) -> None:
         """Use `open_journal`."""
-        self._path, self._connection = path, connection
+        super().__init__(path, connection)
         self.told = told  # what was wrong with the journal; None: nothing, or there was none
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
 
     @property
     def is_empty(self) -> bool:
@@ -271,32 +269,6 @@ class Journal:
     def _columns(self, table: str) -> set[str]:
         return {row[1] for row in self._all(f"PRAGMA table_info({table})")}
 
-    def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._mapped():
-            return self._connection.execute(sql, values).fetchall()
-
-    def _run(self, sql: str, *values: object) -> None:
-        self._connection.execute(sql, values)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._mapped():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StorageError(f"{self._path}: cannot read or write the journal: {error}") from error
-
 
 def open_journal(state_dir: Path) -> Journal:
     """Open the journal of a device; a damaged one is set aside and replaced.
@@ -305,19 +277,10 @@ def open_journal(state_dir: Path) -> Journal:
         StorageError: the disk failed, or another process holds the journal.
     """
     path = state_dir / NAME
-    try:
-        make_folder(state_dir)
-        told = f"{path}: was no file" if set_aside(path) else None
-        try:
-            connection = _open(path)
-        except _DamagedError as error:
-            told = f"{path}: {error}"
-            _replace(path)
-            connection = _open(path)
-    except (OSError, sqlite3.Error, _DamagedError) as error:
-        raise StorageError(f"{path}: cannot open the journal: {error}; free some space, or check the disk") from error
-    if told is not None:
-        told += "; it was set aside, and a new one is rebuilt from the pointers"
+    connection, damage = open_or_replace(path, Journal.what, _prepare)
+    told = None
+    if damage is not None:
+        told = f"{path}: {damage}; it was set aside, and a new one is rebuilt from the pointers"
         log.warning("%s", told)
     return Journal(path, told, connection)
 
@@ -329,75 +292,39 @@ def read_journal(state_dir: Path) -> Journal | None:
         SyncError: it cannot be read.
     """
     path = state_dir / NAME
-    if not path.is_file():
+    connection = open_read_only(path, "the agent repairs it when it starts")
+    if connection is None:
         return None
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error as error:
-        raise SyncError(f"{path}: cannot be read: {error}; the agent repairs it when it starts") from error
-    if version != VERSION:
+    if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
         connection.close()
         raise SyncError(f"{path}: is of another version; start the agent once")
     return Journal(path, None, connection)
 
 
-class _DamagedError(Exception):
-    """The file is no journal that this version reads."""
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    if path.exists() and path.stat().st_size > _LARGEST_BYTES:
-        raise _DamagedError(f"is larger than {_LARGEST_BYTES} bytes")
-    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = DELETE")
-        connection.execute("PRAGMA synchronous = EXTRA")
-        connection.execute("PRAGMA trusted_schema = OFF")
-        _check_pages(connection)
-        _migrate(connection)
-        _check_content(connection)
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-            raise  # a full disk, a lock
-        raise _DamagedError(f"is damaged ({error})") from error
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _prepare(connection: sqlite3.Connection) -> None:
+    _migrate(connection)
+    _check_content(connection)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
     """Bring a journal up to date in one transaction; a new file is a journal of version 0."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if not 0 <= version <= VERSION:
-        raise _DamagedError(f"is of version {version}, and this agent reads up to {VERSION}")
+        raise DamagedError(f"is of version {version}, and this agent reads up to {VERSION}")
     missing = [one for one in _ADDED if version < VERSION or one[1] not in _columns(connection, one[0])]
     if version == VERSION and not missing:
         return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         for migration in _MIGRATIONS[version:]:
             for statement in filter(str.strip, migration.split(";")):
                 connection.execute(statement)
         for table, column, kind in missing:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
     return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-
-
-def _check_pages(connection: sqlite3.Connection) -> None:
-    if (found := connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-        raise _DamagedError(f"is damaged ({str(found)[:100]})")
 
 
 def _check_content(connection: sqlite3.Connection) -> None:
@@ -410,24 +337,9 @@ def _check_content(connection: sqlite3.Connection) -> None:
             for table, sound in _SOUND.items()
         ]
     except (ValueError, TypeError, KeyError) as error:
-        raise _DamagedError(f"is damaged ({str(error)[:100]})") from error
+        raise DamagedError(f"is damaged ({str(error)[:100]})") from error
     if any(wrong):
-        raise _DamagedError("is damaged (values that nothing wrote)")
-
-
-def _replace(path: Path) -> None:
-    """Set a journal aside, and what SQLite keeps beside it; only a few are kept."""
-    damaged = path.with_name(f"{NAME}.damaged-{path.stat().st_mtime_ns:x}")
-    path.replace(damaged)
-    for suffix in ("-journal", "-wal", "-shm"):  # a hot journal would be applied to the new file
-        beside = path.with_name(f"{NAME}{suffix}")
-        set_aside(beside)
-        beside.unlink(missing_ok=True)
-    fsync_folder(path.parent)
-    kept = sorted(path.parent.glob(f"{NAME}.damaged-*"), key=lambda one: one.lstat().st_mtime_ns)
-    for old in kept[:-_MOST_DAMAGED]:
-        if old.is_file():
-            old.unlink(missing_ok=True)
+        raise DamagedError("is damaged (values that nothing wrote)")
 
 
 def _write_task(task: Task) -> str:

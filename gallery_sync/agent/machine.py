@@ -15,7 +15,7 @@ Rules this module keeps:
    release that restarts the device again and again ends in FAILSAFE, which holds it until a newer one or a person
    comes.
 4. A pair that is on trial stays only by CONFIRM. The third boot that finds it unconfirmed rolls it back.
-5. What a person does by hand wins: a trial that is gone is over.
+5. What a person does wins: a trial that is gone is over.
 6. A newer release replaces one that is not switched to yet. A proof that goes on, or a trial, is ended first. So does
    one that a device may not take any more, as when a rollout is paused: it drops what it prepared.
 7. What a rollout says of a release is no part of which release it is: a rollout that ends disturbs no try.
@@ -127,7 +127,7 @@ DONE = Outcome("done")
 class Serving:
     """What the pointer of the device says."""
 
-    line: str | None = None  # None: nothing is active, or it was installed by hand
+    line: str | None = None  # None: nothing is active, or it was installed manually
     sequence: int | None = None
     trial: str | None = None  # None: confirmed, or activated by a person
     bundle_id: str = ""
@@ -224,7 +224,7 @@ def _reconcile(task: Task, facts: Facts) -> Step | None:
         adopted = Task(State.TRIAL, release, facts.now, trial=trial, boot_id=facts.boot_id, boots=1)
         return _stored(task, adopted, facts)
     if trial is None and task.state is State.TRIAL:
-        return _end(task, facts, "taken over", "the trial was ended by hand")
+        return _end(task, facts, "taken over", "a person ended the trial")
     return None
 
 

@@ -61,7 +61,7 @@ class Parts:
 def in_fleet(state_dir: Path, policy: Policy, environment: Mapping[str, str]) -> Iterator[Fleet]:
     """Connect a device with its fleet in the background, and disconnect at the end.
 
-    What is wrong with the broker's address is told, and the agent goes on without it.
+    Where the address of the broker is wrong, the agent logs and reports it, and goes on without its fleet.
 
     Args:
         state_dir: of the device.

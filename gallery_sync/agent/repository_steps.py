@@ -3,7 +3,7 @@
 Rules this module keeps:
 1. A step that another process left unfinished is done again from what is on the disk: nothing is downloaded twice.
 2. Each go of a download ends after a few minutes, so that urgent deletions and newer releases are seen meanwhile.
-3. One process at a time changes downloads: a pull by hand makes the agent wait.
+3. One process at a time changes downloads: a manual pull makes the agent wait.
 """
 
 from __future__ import annotations

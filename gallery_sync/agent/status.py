@@ -25,7 +25,7 @@ _MOST_SHOWN = 10
 
 
 def read_status(state_dir: Path, own_labels: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the state of a device and its agent; what cannot be read is said in its place.
+    """Return the state of a device and its agent; where something cannot be read, the reason stands in its place.
 
     Args:
         state_dir: of the device.

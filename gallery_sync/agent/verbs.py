@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 
 from gallery_sync.command_line import add_state_dir, print_values
+from gallery_sync.device.verbs import AGENT_CONFIG
 
 log = logging.getLogger(__name__)
 
-_CONFIG, _DEVICE = Path("/etc/finesight/agent.yaml"), Path("/etc/finesight/device.yaml")
+_DEVICE = Path("/etc/finesight/device.yaml")
 
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,7 +31,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "to be tried again (default: run)",
     )
     add_state_dir(agent)
-    agent.add_argument("--config", type=Path, help=f"what the device allows (default: {_CONFIG}, if it exists)")
+    agent.add_argument("--config", type=Path, help=f"what the device allows (default: {AGENT_CONFIG}, if it exists)")
     agent.add_argument(
         "--device-config",
         type=Path,
@@ -62,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, _stop)
     try:
-        policy = read_policy(arguments.config or _CONFIG, must_exist=arguments.config is not None)
+        policy = read_policy(arguments.config or AGENT_CONFIG, must_exist=arguments.config is not None)
         url, line = _repository(arguments.state_dir)
         device = arguments.device_config or (_DEVICE if _DEVICE.exists() else None)
         with one_agent(arguments.state_dir), in_fleet(arguments.state_dir, policy, os.environ) as fleet:
@@ -75,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 class _StoppedError(BaseException):
-    """The agent was told to stop. Every step can be interrupted; the next start goes on."""
+    """The agent received SIGTERM. Every step can be interrupted; the next start goes on."""
 
 
 def _stop(*_: object) -> None:
@@ -106,7 +107,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from gallery_sync.device.identity import read_own_labels
 
     try:
-        labels = read_own_labels(arguments.config or _CONFIG, must_exist=arguments.config is not None)
+        labels = read_own_labels(arguments.config or AGENT_CONFIG, must_exist=arguments.config is not None)
     except ConfigError as error:  # the rest is of use all the more
         log.warning("%s", error)
         labels = {}

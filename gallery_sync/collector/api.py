@@ -44,13 +44,13 @@ def read_device_query(pairs: Sequence[tuple[str, str]]) -> DeviceQuery:
         found[key] = value
         if key == "label":
             labels.append(_label(*value.partition("=")[::2]))
-        if key == "group":
+        elif key == "group":
             labels.append(_label(GROUP, value))
     if len(labels) > MOST_LABELS:
         raise CommandError(f"found {len(labels)} labels in the query, expected at most {MOST_LABELS}")
     after = found.get("after", "")
     if after and not is_device_id(after):
-        raise CommandError("after: expected the id of a device; take `next` of the page before")
+        raise CommandError("after: expected the id of a device; take `next` of the previous page")
     limit = _whole("limit", found.get("limit", "200"))
     if not 1 <= limit <= MOST_ROWS:
         raise CommandError(f"limit: found {limit}, expected 1 to {MOST_ROWS}")
@@ -145,27 +145,30 @@ def _paths() -> dict[str, Any]:
         _parameter("state", "query", text, "of the agent, such as idle or trial"),
         _parameter("release", "query", {"type": "integer", "minimum": 0}, "that the device runs"),
         _parameter("silent_s", "query", number, "no report for so many seconds"),
-        _parameter("after", "query", text, "`next` of the page before"),
+        _parameter("after", "query", text, "`next` of the previous page"),
         _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_ROWS}, "rows of the page"),
     ]
     upload = {"required": True, "content": {kind: {"schema": {}} for kind in ("application/zip", "image/jpeg")}}
     order = {"required": True, "content": {"application/json": {"schema": _ref("Order")}}}
     name = _parameter("name", "path", {"type": "string"}, "a plain name that ends in .zip or .jpg")
     return {
-        "/v1/devices": {"get": _operation("A page of devices, by device id", "Devices", 400, parameters=query)},
+        "/v1/devices": {"get": _operation("A page of devices, by device id", "Devices", parameters=query)},
         "/v1/devices/{device}": {"get": _operation("All of one device", "Device", 404, parameters=[device])},
         "/v1/devices/{device}/commands": {
             "post": _operation(
-                *("Send a command", "Sent", 400, 404, 413, 503), good=202, parameters=[device], requestBody=order
+                *("Send a command", "Sent", 403, 404, 408, 413, 503),
+                good=202,
+                parameters=[device],
+                requestBody=order,
             )
         },
         "/v1/commands/{id}": {"get": _operation("A command and its answers", "Command", 404, parameters=[command])},
         "/v1/summary": {
-            "get": _operation("Counts of devices", "Summary", 400, parameters=[_parameter("line", "query", text)])
+            "get": _operation("Counts of devices", "Summary", parameters=[_parameter("line", "query", text)])
         },
         "/inbox/{device}/{name}": {
             "put": _operation(
-                *("Store an upload", "Stored", 400, 404, 413, 415, 507),
+                *("Store an upload", "Stored", 403, 404, 408, 413, 415, 507),
                 good=201,
                 parameters=[device, name],
                 requestBody=upload,
@@ -180,7 +183,7 @@ def _paths() -> dict[str, Any]:
 def _operation(summary: str, schema: str | None, *errors: int, good: int = 200, **more: Any) -> dict[str, Any]:
     content = {"application/json": {"schema": _ref(schema)}} if schema else {}
     responses: dict[str, Any] = {str(good): {"description": summary, **({"content": content} if content else {})}}
-    for status in sorted({*errors, 401, 421, 503}):
+    for status in sorted({*errors, 400, 401, 421, 503}):
         error = {"application/json": {"schema": _ref("Error")}}
         responses[str(status)] = {"description": _DESCRIPTIONS[status], "content": error}
     return {"summary": summary, **more, "responses": responses}
@@ -207,7 +210,9 @@ def _object(**fields: dict[str, Any]) -> dict[str, Any]:
 _DESCRIPTIONS = {
     400: "The request is wrong",
     401: "No valid token",
+    403: "A page of another server sent this",
     404: "There is none",
+    408: "The body came too slowly",
     413: "Too long",
     415: "Not such a file",
     421: "Another host was meant",

@@ -1,8 +1,8 @@
 """The connection of the fleet's server to the broker, in a thread of its own.
 
 Rules this module keeps:
-1. A retained message that the server stands for is published again on every connection, because a broker may have lost
-   it. The deletion of one is repeated until the broker acknowledged it.
+1. A retained message of the server is published again on every connection, because a broker may have lost it. Its
+   deletion is repeated until the broker acknowledged it.
 2. A command is sent only while there is a connection, and its sender learns whether the broker has it.
 3. The broker sends what it keeps after every connection; nothing is remembered from the one before.
 """
@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.errors import MessageError, PublishError, RefusedError
-from edge.messaging.settings import Acknowledgement, MqttSettings, ReceivedMessage, backoff_s
+from edge.messaging.reconnect import Backoff
+from edge.messaging.settings import Acknowledgement, MqttSettings, ReceivedMessage
 from edge.types import Counts
 
 log = logging.getLogger(__name__)
 
-_STABLE_S = 10.0  # after a connection that lasted this long, the back-off starts again
 _MAX_STEP_S = 1.0
 SETTLED_S = 60.0  # after a connection, the broker has sent what it keeps
 _MOST_WAITING = 1000  # messages that are not sent yet
@@ -88,7 +88,7 @@ class BrokerLink:
         on_message: OnMessage,
         counters: Counts,
         *,
-        wishes: tuple[str, ...] = (),
+        optional_topics: tuple[str, ...] = (),
         on_settled: Callable[[int], None] = lambda _: None,
         settled_s: float = SETTLED_S,
         connect: Connect = _open_connection,
@@ -102,7 +102,7 @@ class BrokerLink:
             topics: that are subscribed to.
             on_message: gets what arrives, in the thread of the link.
             counters: counts connections and failures.
-            wishes: topics that are subscribed to if the broker allows it.
+            optional_topics: that are subscribed to if the broker allows it.
             on_settled: called once on every connection, with the number of retained messages that came on it.
             settled_s: how long after the connection.
             connect: opens a connection.
@@ -110,12 +110,12 @@ class BrokerLink:
             clock: monotonic seconds.
         """
         self._settings, self._topics, self._on_message, self._counters = settings, topics, on_message, counters
-        self._wishes, self._connect, self._clock = wishes, connect, clock
+        self._optional_topics, self._connect, self._clock = optional_topics, connect, clock
         self._on_settled, self._settled_s = on_settled, settled_s
         self._retained = 0  # messages of this connection
         self._rng = rng or random.Random()
         self._lock = threading.Lock()
-        self._standing: dict[str, bytes] = {}  # retained messages, by topic; empty: its deletion
+        self._kept: dict[str, bytes] = {}  # retained messages, by topic; empty: its deletion
         self._changed: dict[str, None] = {}  # topics of those that were not sent on this connection
         self._waiting: list[_Outgoing] = []
         self._stop = threading.Event()
@@ -128,10 +128,10 @@ class BrokerLink:
         """Whether there is a connection."""
         return self.problem is None
 
-    def stand_for(self, topic: str, payload: bytes) -> None:
+    def retain(self, topic: str, payload: bytes) -> None:
         """Publish a retained message, now and on every connection; empty: delete it at the broker."""
         with self._lock:
-            self._standing[topic] = payload
+            self._kept[topic] = payload
             self._changed[topic] = None
         self._wake()
 
@@ -166,19 +166,18 @@ class BrokerLink:
 
     def run(self) -> None:
         """Keep a connection until `stop`."""
-        failures = 0
+        backoff = Backoff(self._settings, self._rng, self._clock)
         while not self._stop.is_set():
-            started = self._clock()
+            backoff.start()
             try:
                 self._run_connection()
-                failures = 0
+                backoff.reset()
                 continue
             except PublishError as error:
                 self._note(error)
             finally:
                 self._end_waiting()
-            failures = 1 if self._clock() - started > _STABLE_S else failures + 1
-            self._stop.wait(backoff_s(self._settings, failures, self._rng))
+            self._stop.wait(backoff.next_s())
 
     def _note(self, error: PublishError) -> None:
         self._counters.add("broker_failures", reason="refused" if isinstance(error, RefusedError) else "unreachable")
@@ -192,11 +191,11 @@ class BrokerLink:
         connection = self._connect(self._settings, self._receive)
         try:
             with self._lock:
-                self._changed = dict.fromkeys(self._standing)
+                self._changed = dict.fromkeys(self._kept)
                 self._again = False
                 self._connection = connection
             connection.subscribe(*self._topics)
-            self._wish(connection)
+            self._subscribe_optional(connection)
             self._counters.add("broker_connections")
             log.info("broker %s: connected", self._settings.address)
             self.problem = None
@@ -210,8 +209,8 @@ class BrokerLink:
         self._retained += message.retained
         self._on_message(message)
 
-    def _wish(self, connection: Connection) -> None:
-        for topic in self._wishes:
+    def _subscribe_optional(self, connection: Connection) -> None:
+        for topic in self._optional_topics:
             try:
                 connection.subscribe(topic)
             except RefusedError as error:
@@ -229,7 +228,7 @@ class BrokerLink:
                     self._on_settled(self._retained)
                 with self._lock:
                     room = _MOST_IN_FLIGHT - len(sent)
-                    retained = [(topic, self._standing[topic]) for topic in list(self._changed)[:room]]
+                    retained = [(topic, self._kept[topic]) for topic in list(self._changed)[:room]]
                     for topic, _ in retained:
                         del self._changed[topic]
                     room -= len(retained)
@@ -266,8 +265,8 @@ class BrokerLink:
         elif message is not None and not message[1]:
             topic = message[0]
             with self._lock:
-                if self._standing.get(topic) == b"":
-                    del self._standing[topic]
+                if self._kept.get(topic) == b"":
+                    del self._kept[topic]
 
     def _end_waiting(self) -> None:
         with self._lock:

@@ -1,33 +1,66 @@
-"""The fleet server's HTTP API as programs use it: pages of devices, one device, commands.
+"""The fleet server's HTTP API as programs use it: devices page by page, one device, commands.
 
-for row in read_devices("http://127.0.0.1:8090", token, "shop"): ...
+with FleetClient("http://127.0.0.1:8090", token) as client:
+    found = client.devices([("line", "shop")])
+
+Rules this module keeps:
+1. A row that cannot be read is counted and left out. It stops no other row.
+2. A server that does not answer, or not as it should, is an error, never "no devices".
+3. The token goes to the named server alone, and no message shows it.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
+from urllib.request import getproxies_environment
 
 from pydantic import ValidationError
 
 from edge.errors import SyncError, first_validation_error, one_line
-from edge.redact import redact_address
 from edge.strict_json import parse_json
+from edge.telemetry.known_secrets import remember
+from gallery_sync.command_line import FLEET_TOKEN
 from gallery_sync.formats.reports import Answer, DeviceRow
+from gallery_sync.transport.addresses import parse_address
+from gallery_sync.transport.http_connection import Access, Connections, Response
+from gallery_sync.transport.time_limits import Deadline, TimeLimits
 
-_TIMEOUT_S = 20.0
+_TIMEOUT_S, _REQUEST_S, _ALL_PAGES_S = 20.0, 60.0, 300.0
 _LARGEST_BYTES = 128 << 20
 _ROWS = 500  # of a page
 _MOST_PAGES = 10_000
 _POLL_S = 0.3
-_RETRIED = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
-_ADVICE = {401: "check $FINESIGHT_FLEET_TOKEN or --token-file", 421: "use the server's address, or its --host-name"}
+_ADVICE = {
+    401: f"check the token: ${FLEET_TOKEN} or --token-file",
+    403: f"check the token: ${FLEET_TOKEN} or --token-file",
+    421: "use the server's address, or start it with --host-name",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is known of some devices."""
+
+    rows: tuple[DeviceRow, ...]
+    unreadable: int = 0  # rows that were left out
+
+
+def parse_rows(found: Iterable[object]) -> Rows:
+    """Return the rows that can be read."""
+    rows, unreadable = [], 0
+    for one in found:
+        try:
+            rows.append(DeviceRow.model_validate(one))
+        except (ValueError, RecursionError):
+            unreadable += 1
+    return Rows(tuple(rows), unreadable)
 
 
 class FleetClient:
@@ -42,39 +75,28 @@ class FleetClient:
             ca_file: the only certificate authorities to trust; None: those of the system.
 
         Raises:
-            SyncError: the URL or the file is invalid.
+            SyncError: the URL or the token is invalid.
         """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = port = None
-            parts = urlsplit("")
-        if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-            raise SyncError(f"{redact_address(url)!r} is no address of a fleet server; give one like http://HOST:8090")
         if token is not None and not (token and token.isascii() and token.isprintable()):
             raise SyncError("the token of the fleet server is empty or has characters that no token has")
-        self._where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        self._path = parts.path.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            try:
-                context = ssl.create_default_context(cafile=ca_file)
-            except OSError as error:
-                raise SyncError(f"{ca_file}: cannot load certificate authorities: {error}") from error
-            self._connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
-        else:
-            self._connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        self._address = parse_address(url)
+        if self._address.query:
+            raise SyncError(f"{self._address} has a query; give the server's address alone, like http://HOST:8090")
+        remember([token])
+        self._access = Access(ca_file=ca_file, proxies=getproxies_environment())
+        self._connections = Connections()
+        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "finesight"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
 
     def __enter__(self) -> FleetClient:  # noqa: PYI034  Self is not in Python 3.10
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        self._connections.close()
 
-    def devices(self, query: Sequence[tuple[str, str]] = ()) -> Iterator[DeviceRow]:
-        """Yield the devices that a query selects, by device id, page by page.
+    def devices(self, query: Sequence[tuple[str, str]] = ()) -> Rows:
+        """Return the devices that a query selects, by device id.
 
         Args:
             query: keys and values of `/v1/devices`.
@@ -82,18 +104,18 @@ class FleetClient:
         Raises:
             SyncError: the server cannot be reached, refuses, or answers what it should not.
         """
-        after = ""
+        pages = [parse_rows(page) for page in self._pages(query)]
+        return Rows(tuple(row for page in pages for row in page.rows), sum(page.unreadable for page in pages))
+
+    def _pages(self, query: Sequence[tuple[str, str]]) -> Iterator[list[object]]:
+        after, deadline = "", Deadline(_ALL_PAGES_S)
         for _ in range(_MOST_PAGES):
             pairs = [*query, ("limit", str(_ROWS)), *([("after", after)] if after else [])]
-            page = self.ask("GET", f"/v1/devices?{urlencode(pairs)}")
-            try:
-                rows = [DeviceRow.model_validate(row) for row in page["devices"]]
-                following = page["next"]
-            except ValidationError as error:
-                raise self._wrong(first_validation_error(error)) from error
-            except (KeyError, TypeError) as error:
-                raise self._wrong("no page of devices") from error
-            yield from rows
+            page = self._ask("GET", "v1/devices", pairs, deadline=deadline)
+            rows, following = page.get("devices"), page.get("next")
+            if not isinstance(rows, list):
+                raise self._wrong("no list of devices")
+            yield rows
             if following is None:
                 return
             if not isinstance(following, str) or following <= after:
@@ -107,7 +129,7 @@ class FleetClient:
         Raises:
             SyncError: there is none, or the server cannot be reached.
         """
-        return self.ask("GET", f"/v1/devices/{quote(device, safe='')}")
+        return self._ask("GET", f"v1/devices/{quote(device, safe='')}")
 
     def send(self, device: str, verb: str, arguments: Mapping[str, Any], by: str) -> str:
         """Send a command; return its id.
@@ -116,7 +138,7 @@ class FleetClient:
             SyncError: it was not sent.
         """
         order = {"verb": verb, "arguments": dict(arguments), "by": by}
-        sent = self.ask("POST", f"/v1/devices/{quote(device, safe='')}/commands", order)
+        sent = self._ask("POST", f"v1/devices/{quote(device, safe='')}/commands", body=order)
         if not isinstance(command := sent.get("id"), str):
             raise self._wrong("no id of the command")
         return command
@@ -127,55 +149,65 @@ class FleetClient:
         Raises:
             SyncError: the server cannot be reached.
         """
-        found = self.ask("GET", f"/v1/commands/{quote(command, safe='')}").get("answers")
+        found = self._ask("GET", f"v1/commands/{quote(command, safe='')}").get("answers")
         try:
             return [Answer.model_validate(one) for one in found] if isinstance(found, list) else []
         except ValidationError as error:
             raise self._wrong(first_validation_error(error)) from error
 
-    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Send a request and return the JSON object of its answer.
-
-        Raises:
-            SyncError: the server cannot be reached, refuses, or answers something else.
-        """
-        status, data = self._exchange(method, path, body)
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        body: Mapping[str, Any] | None = None,
+        deadline: Deadline | None = None,
+    ) -> dict[str, Any]:
+        """Send a request and return the JSON object of its answer."""
+        full = f"{self._address.path.rstrip('/')}/{path}"
+        address = replace(self._address, path=full, query=urlencode(query))
+        data = b"" if body is None else json.dumps(body).encode()
+        about_body = {"Content-Type": "application/json", "Content-Length": str(len(data))} if data else {}
+        headers = self._headers | about_body
+        limits, deadline = TimeLimits(_TIMEOUT_S), deadline or Deadline(_REQUEST_S)
         try:
-            found = parse_json(data, _LARGEST_BYTES)
+            with self._connections.request(address, headers, self._access, limits, deadline, (method, data)) as answer:
+                status, content = answer.status, self._body(answer)
+        except (OSError, http.client.HTTPException) as error:
+            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise SyncError(f"{self._address}: cannot reach the fleet server: {one_line(str(text))}") from error
+        return self._read(status, content)
+
+    def _body(self, answer: Response) -> bytes:
+        parts, size = [], 0
+        while part := answer.read(1 << 16):
+            parts.append(part)
+            if (size := size + len(part)) > _LARGEST_BYTES:
+                raise self._wrong(f"an answer of more than {_LARGEST_BYTES} bytes")
+        if answer.length:
+            raise self._wrong("an answer that was cut short")
+        return b"".join(parts)
+
+    def _read(self, status: int, content: bytes) -> dict[str, Any]:
+        try:
+            found = parse_json(content, _LARGEST_BYTES)
         except ValueError as error:
-            raise self._wrong(f"status {status}, and not JSON") from error
+            if status >= http.client.MULTIPLE_CHOICES:
+                raise self._refused(status, "") from error
+            raise self._wrong("not JSON") from error
+        if status >= http.client.MULTIPLE_CHOICES:
+            raise self._refused(status, found.get("error", "") if isinstance(found, dict) else "")
         if not isinstance(found, dict):
             raise self._wrong("not a JSON object")
-        if status >= 300:
-            text = one_line(str(found.get("error", f"status {status}")))
-            raise SyncError(f"{self._where}: {text}" + (f"; {_ADVICE[status]}" if status in _ADVICE else ""))
         return found
 
-    def _exchange(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
-        data = None if body is None else json.dumps(body).encode()
-        headers = self._headers | ({"Content-Type": "application/json"} if data else {})
-        for is_last in (method != "GET", True):  # a connection that the server closed meanwhile is replaced once
-            try:
-                self._connection.request(method, self._path + path, data, headers)
-                response = self._connection.getresponse()
-                found = response.read(_LARGEST_BYTES + 1)
-            except _RETRIED as error:
-                self._connection.close()
-                if is_last:
-                    raise self._unreachable(error) from error
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                self._connection.close()
-                raise self._unreachable(error) from error
-            else:
-                return response.status, found
-        raise self._wrong("nothing")
-
-    def _unreachable(self, error: Exception) -> SyncError:
-        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return SyncError(f"{self._where}: cannot reach the fleet server: {one_line(str(text))}")
+    def _refused(self, status: int, text: object) -> SyncError:
+        advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
+        return SyncError(f"{self._address}: {one_line(str(text)) or f'answered with status {status}'}{advice}")
 
     def _wrong(self, what: str) -> SyncError:
-        return SyncError(f"{self._where}: this is no fleet server, or one of another version: {what}")
+        return SyncError(f"{self._address}: this is no fleet server, or one of another version: {what}")
 
 
 def wait_for_answers(

@@ -33,7 +33,7 @@ _LEVEL = re.compile(r"[^/+#\x00-\x1f\x7f]{1,120}")  # of a topic
 
 
 class Order(Document):
-    """What an operator asks for."""
+    """A command that an operator requests."""
 
     kind = "command"
 
@@ -106,7 +106,7 @@ class Commands:
 
 
 def read_order(tree: Any) -> Order:
-    """Read what an operator asks for from JSON.
+    """Read the command that an operator requests from JSON.
 
     Raises:
         CommandError: it is no command.

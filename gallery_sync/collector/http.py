@@ -3,7 +3,7 @@
 Rules this module keeps:
 1. Who may ask is decided by edge.http_server.access. Only `/healthz` needs no token, and the inbox has one of its own,
    which opens nothing else.
-2. No request ends in a traceback for its sender: what goes wrong on the server is counted, logged, and told as 503.
+2. No request ends in a traceback for its sender: the server counts and logs its own failures, and answers 503.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         headers, path = request.headers, request.scope["path"]
         if not is_known_host(headers, self._names):
-            told = f"{headers.get('host', '')[:80]!r} is no name of this server; use its address, or --host-name"
-            return self._refuse(421, "wrong_host", told)
+            text = f"{headers.get('host', '')[:80]!r} is no name of this server; use its address, or --host-name"
+            return self._refuse(421, "wrong_host", text)
         if path == OPEN_PATH:
             return None
         is_inbox = path.startswith(INBOX_PATH)
@@ -102,7 +102,9 @@ class Guard:
         if reason == "no_token":
             return self._refuse(401, reason, "no valid token; send Authorization: Bearer <token>")
         if reason is not None:
-            return self._refuse(403, reason, "a page of another server sent this; only its own may change anything")
+            return self._refuse(
+                403, reason, "a page of another server sent this; send it from a program, or from this server"
+            )
         return None
 
     def _refuse(self, status: int, reason: str, text: str) -> Response:

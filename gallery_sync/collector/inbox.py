@@ -3,10 +3,10 @@
     <inbox>/<device>/<name>.zip|jpg
 
 Rules this module keeps:
-1. An upload is complete or not there, and it is on the disk when the device is told so.
+1. An upload is complete or not there, and it is on the disk before the device gets the answer.
 2. Names are plain, so that no upload leaves its folder; an upload replaces one of the same name.
-3. A device has a limited number of files and the inbox a limited size, so that none fills the disk of all. What is over
-   is refused, and counted, until somebody takes files out.
+3. A device has a limited number of files and the inbox a limited size, so that no device fills the disk. The inbox
+   refuses and counts further uploads until somebody takes files out.
 """
 
 from __future__ import annotations

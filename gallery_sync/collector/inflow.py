@@ -2,7 +2,7 @@
 
 Rules this module keeps:
 1. Of each device one report and one availability wait, the newest. What it replaces is counted: a report holds the
-   tries of the ones before, so that little is lost.
+   tries of earlier ones, so that little is lost.
 2. A device that reports too often waits; its newest report comes in time. Answers that come too often are dropped.
 3. At `most_bytes`, whoever receives messages waits a moment, so that the broker keeps what follows. Only when the
    database stays behind for so long that the broker would hang up, messages are dropped, and counted.
@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable
 from edge.types import Counts
 from gallery_sync.collector.messages import Arrived, Kind
 
-_Key = tuple[str, Kind, int]
+_Key = tuple[str, Kind, int]  # one message waits for each
+_ANSWERS: tuple[Kind, ...] = ("answer", "reply")  # of these, all wait
 
 MOST_BYTES = 64 << 20
 LONGEST_WAIT_S = 5.0  # for room; well below the keep-alive of the connection
@@ -64,23 +65,21 @@ class Inflow:
             longest_wait_s: for room.
             clock: monotonic seconds.
         """
-        self._counters, self._most_bytes, self._longest_wait_s, self._clock = (
-            *(counters, most_bytes, longest_wait_s, clock),
-        )
+        self._counters, self._clock = counters, clock
+        self._most_bytes, self._longest_wait_s = most_bytes, longest_wait_s
         self._changed = threading.Condition()
         self._ready: dict[_Key, Arrived] = {}  # oldest first
         self._delayed: dict[_Key, tuple[float, Arrived]] = {}
         self._pace = _Pace()
         self._bytes = 0
-        self._answers = 0
+        self._answers = 0  # so far; each has a key of its own
         self._woken = False
 
     def put(self, message: Arrived) -> None:
         """Let a message wait for the database; wait for room, but not for long."""
         with self._changed:
             now = self._clock()
-            is_answer = message.kind in ("answer", "reply")
-            key = (message.device, message.kind, self._answers if is_answer else 0)
+            is_answer, key = message.kind in _ANSWERS, self._key(message)
             if key in self._ready or key in self._delayed:
                 self._replace(key, message)
                 return
@@ -91,7 +90,6 @@ class Inflow:
             if not self._has_room(_size(message)):
                 self._counters.add("dropped", kind=message.kind, reason="full")
                 return
-            self._answers += is_answer
             self._bytes += _size(message)
             if wait_s:
                 self._counters.add("delayed", kind=message.kind)
@@ -106,15 +104,12 @@ class Inflow:
             older = self._ready
             self._ready = {}
             for message in messages:
-                is_answer = message.kind in ("answer", "reply")
-                self._answers += is_answer
-                key = (message.device, message.kind, self._answers if is_answer else 0)
+                key = self._key(message)
                 if key in older or key in self._delayed:
                     self._counters.add("coalesced", kind=message.kind)
                 else:
                     self._ready[key] = message
                     self._bytes += _size(message)
-            self._answers += 1
             self._ready |= older
 
     def take(self, most: int, wait_s: float) -> list[Arrived]:
@@ -144,6 +139,12 @@ class Inflow:
         """Return how many messages wait."""
         with self._changed:
             return len(self._ready) + len(self._delayed)
+
+    def _key(self, message: Arrived) -> _Key:
+        if message.kind in _ANSWERS:
+            self._answers += 1
+            return message.device, message.kind, self._answers
+        return message.device, message.kind, 0
 
     def _replace(self, key: _Key, message: Arrived) -> None:
         self._counters.add("coalesced", kind=message.kind)

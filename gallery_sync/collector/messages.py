@@ -74,8 +74,8 @@ def arrived(topic: str, payload: bytes, at: float, *, retained: bool, prefix: st
     if not payload:
         raise WrongMessageError("empty", f"device {device}: an empty message of the kind {kind}")
     if len(payload) > _LARGEST_BYTES[kind]:
-        told = f"found {len(payload)} bytes, expected at most {_LARGEST_BYTES[kind]}"
-        raise WrongMessageError("too_large", f"device {device}: {kind}: {told}")
+        text = f"found {len(payload)} bytes, expected at most {_LARGEST_BYTES[kind]}"
+        raise WrongMessageError("too_large", f"device {device}: {kind}: {text}")
     return Arrived(device, kind, payload, at, retained)
 
 
@@ -88,8 +88,8 @@ def read_report(message: Arrived) -> Reported:
     report = _parse(Reported, message)
     labels = report.labels
     if labels.get(DEVICE, report.device) != report.device or labels.get(LINE, report.line) != report.line:
-        told = f"device {message.device}: its report has labels of another device or line"
-        raise WrongMessageError("other_device", told)
+        text = f"device {message.device}: its report has labels of another device or line"
+        raise WrongMessageError("other_device", text)
     own = {DEVICE: report.device, LINE: report.line}
     return report if own.items() <= labels.items() else report.model_copy(update={"labels": {**labels, **own}})
 
@@ -121,14 +121,14 @@ def read_answer(message: Arrived) -> Answer:
 
 
 def read_available(message: Arrived) -> bool:
-    """Return whether a device says that it is connected.
+    """Return whether a device reports that it is connected.
 
     Raises:
-        WrongMessageError: it says neither.
+        WrongMessageError: the message says neither.
     """
-    if (said := _AVAILABLE.get(message.payload)) is None:
+    if (available := _AVAILABLE.get(message.payload)) is None:
         raise WrongMessageError("invalid", f"device {message.device}: its availability is neither online nor offline")
-    return said
+    return available
 
 
 def _parse(kind: type[_Parsed], message: Arrived) -> _Parsed:
@@ -137,8 +137,8 @@ def _parse(kind: type[_Parsed], message: Arrived) -> _Parsed:
     except (SyncError, RecursionError) as error:
         raise WrongMessageError("invalid", str(error)) from error
     if found.device != message.device:
-        told = f"device {message.device}: its {kind.kind} is of device {found.device}"
-        raise WrongMessageError("other_device", told)
+        text = f"device {message.device}: its {kind.kind} is of device {found.device}"
+        raise WrongMessageError("other_device", text)
     return found
 
 

@@ -1,8 +1,8 @@
 """The text of `/metrics`: counts of the fleet and of the server, in the format of Prometheus.
 
 Rules this module keeps:
-1. What a device says never becomes an unbounded number of time series: the largest counts have their names, the rest
-   is `other`.
+1. Devices cannot make the number of time series grow without bound: the largest counts have their names, the rest is
+   `other`.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ def metrics_text(fleet: Fleet, counters: Counters, gauges: Mapping[str, tuple[st
 
 
 def _counters(counters: Counters) -> Iterable[str]:
-    told: set[str] = set()
+    seen: set[str] = set()
     for name, labels, count in counters.items():
         full = f"finesight_fleet_{name}_total"
-        if name not in told:
-            told.add(name)
+        if name not in seen:
+            seen.add(name)
             yield from _head(full, _HELP.get(name, name), "counter")
         pairs = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels)
         yield f"{full}{{{pairs}}} {count}" if pairs else f"{full} {count}"

@@ -20,7 +20,10 @@ from gallery_sync.formats.reports import FAILED
 
 MOST_ROWS = 1000  # of a page
 SILENT_S = 2 * 3600.0  # without a report, a device counts as silent in summaries
+COUNTED_BY = ("line", "release", "state", "available", "engine")  # of `Counted`, in summaries
 _OTHER, _NONE = "other", "none"
+_ROWS = "SELECT d.device, d.line, d.labels, d.first_seen, d.last_seen, d.available, r.json, r.tries, r.earlier"
+_COMMANDS = "SELECT id, device, verb, arguments, by, at, sent FROM command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class DeviceQuery:
     labels: tuple[tuple[str, str], ...] = ()  # all of them
     state: str | None = None
     release: int | None = None
-    silent_s: float | None = None  # not heard of for so long
+    silent_s: float | None = None  # no report for so long
     after: str = ""  # the device before the first one
     limit: int = 200
 
@@ -54,7 +57,7 @@ class Counted:
     available: bool | None
     engine: str | None
     failed: bool  # its newest try failed
-    silent: int  # of the devices, those not heard of for SILENT_S
+    silent: int  # of the devices, those without a report for SILENT_S
     devices: int
 
 
@@ -118,8 +121,7 @@ def find_devices(db: sqlite3.Connection, query: DeviceQuery, now: float) -> Page
         values.append(now - query.silent_s)  # type: ignore[arg-type]
     order = "l.device" if query.labels else "d.device"
     found = db.execute(
-        "SELECT d.device, d.line, d.labels, d.first_seen, d.last_seen, d.available, r.json, r.tries, r.earlier "  # noqa: S608
-        f"FROM {tables} JOIN report AS r ON r.device = d.device WHERE {' AND '.join(conditions)} "
+        f"{_ROWS} FROM {tables} JOIN report AS r ON r.device = d.device WHERE {' AND '.join(conditions)} "
         f"ORDER BY {order} LIMIT ?",
         [*values, query.limit + 1],
     ).fetchall()
@@ -130,17 +132,13 @@ def find_devices(db: sqlite3.Connection, query: DeviceQuery, now: float) -> Page
 def find_device(db: sqlite3.Connection, device: str) -> dict[str, Any] | None:
     """Return all that is known of a device, as JSON values; None: there is none with this id."""
     found = db.execute(
-        "SELECT d.device, d.line, d.labels, d.first_seen, d.last_seen, d.available, r.json, r.tries, r.earlier "
-        "FROM device AS d JOIN report AS r ON r.device = d.device WHERE d.device = ?",
+        f"{_ROWS} FROM device AS d JOIN report AS r ON r.device = d.device WHERE d.device = ?",
         (device,),
     ).fetchone()
     if found is None:
         return None
     history = db.execute("SELECT at, kind, change FROM history WHERE device = ? ORDER BY id DESC", (device,))
-    commands = db.execute(
-        "SELECT id, device, verb, arguments, by, at, sent FROM command WHERE device = ? ORDER BY at DESC LIMIT 50",
-        (device,),
-    ).fetchall()
+    commands = db.execute(f"{_COMMANDS} WHERE device = ? ORDER BY at DESC LIMIT 50", (device,)).fetchall()
     answers = db.execute("SELECT at, json FROM answer WHERE device = ? ORDER BY id DESC LIMIT 50", (device,))
     turn = db.execute("SELECT release, plan, given_at FROM turn WHERE device = ?", (device,)).fetchone()
     return {
@@ -154,9 +152,7 @@ def find_device(db: sqlite3.Connection, device: str) -> dict[str, Any] | None:
 
 def find_command(db: sqlite3.Connection, command: str) -> dict[str, Any] | None:
     """Return a command with its answers, the first one first; None: there is none with this id."""
-    found = db.execute(
-        "SELECT id, device, verb, arguments, by, at, sent FROM command WHERE id = ?", (command,)
-    ).fetchone()
+    found = db.execute(f"{_COMMANDS} WHERE id = ?", (command,)).fetchone()
     if found is None:
         return None
     answers = db.execute(
@@ -206,12 +202,11 @@ def find_members(
         values = {json.loads(labels).get(key) for (labels,) in db.execute(waiting, (line,))}
     members = []
     for value in values:
-        chosen, condition = (
-            "label CROSS JOIN device ON device.device = label.device",
-            "label.key = ?2 AND label.value = ?3",
-        )
         if value is None:
             chosen, condition = "device", "json_extract(device.labels, '$.' || json_quote(?2)) IS ?3"
+        else:
+            chosen = "label CROSS JOIN device ON device.device = label.device"
+            condition = "label.key = ?2 AND label.value = ?3"
         rows = db.execute(
             "SELECT device.device, state, running, trial, device.target, waits, available, last_seen, "  # noqa: S608
             f"turn.release, turn.plan, turn.given_at, turn.before, report.tries, report.earlier FROM {chosen} "
@@ -261,16 +256,8 @@ def _row(found: tuple[Any, ...]) -> str:
 
 
 def _command(row: tuple[Any, ...]) -> dict[str, Any]:
-    command, device, verb, arguments, by, at, sent = row
-    return {
-        "id": command,
-        "device": device,
-        "verb": verb,
-        "arguments": json.loads(arguments),
-        "by": by,
-        "at": at,
-        "sent": sent,
-    }
+    found = dict(zip(("id", "device", "verb", "arguments", "by", "at", "sent"), row, strict=True))
+    return {**found, "arguments": json.loads(found["arguments"])}
 
 
 def _answer(at: float, text: str) -> dict[str, Any]:

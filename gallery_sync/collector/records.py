@@ -24,6 +24,7 @@ MOST_ANSWERS_TO_ONE = 20
 
 Taken = Literal["new", "accepted", "new_epoch", "repeated", "too_many_devices"]
 _PUT_DEVICE = "REPLACE INTO device VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # the order of columns
+_DELETE_LABEL = "DELETE FROM label WHERE key = ? AND value = ? AND device = ?"
 _KNOWN = "SELECT epoch, revision, first_seen, last_seen, available, state, running, labels FROM device WHERE device = ?"
 
 
@@ -36,7 +37,7 @@ def put_report(
         db: in a transaction.
         report: that was read from the message.
         message: as it came.
-        available: of a device that is not known yet, what it said of its connection before.
+        available: of a device that is not known yet, what it reported of its connection earlier.
         has_room: whether a device that is not known yet may be added.
     """
     known = db.execute(_KNOWN, (report.device,)).fetchone()
@@ -76,7 +77,7 @@ def put_report(
 
 
 def put_available(db: sqlite3.Connection, device: str, *, available: bool) -> bool:
-    """Store what a device says of its connection; return whether the device is known."""
+    """Store whether a device is connected; return whether the device is known."""
     if db.execute("SELECT 1 FROM device WHERE device = ?", (device,)).fetchone() is None:
         return False
     db.execute(
@@ -138,22 +139,16 @@ def change_turns(
 
 
 def forget_old(db: sqlite3.Connection, before: float, most: int) -> int:
-    """Delete devices that were last seen before a time, and commands and answers from before; return how many devices.
+    """Delete devices last seen before a time, and older commands and answers; return how many devices.
 
     Args:
         db: in a transaction.
         before: Unix seconds.
         most: devices that are deleted at once.
     """
-    old = [
-        (device, json.loads(labels))
-        for device, labels in db.execute(
-            "SELECT device, labels FROM device WHERE last_seen < ? LIMIT ?", (before, most)
-        ).fetchall()
-    ]
+    old = db.execute("SELECT device, labels FROM device WHERE last_seen < ? LIMIT ?", (before, most)).fetchall()
     for device, labels in old:
-        for key, value in labels.items():
-            db.execute("DELETE FROM label WHERE key = ? AND value = ? AND device = ?", (key, value, device))
+        db.executemany(_DELETE_LABEL, ((key, value, device) for key, value in json.loads(labels).items()))
         for table in ("device", "report", "history", "turn"):
             db.execute(f"DELETE FROM {table} WHERE device = ?", (device,))  # noqa: S608  a fixed name
     db.execute("DELETE FROM command WHERE at < ?", (before,))
@@ -170,11 +165,11 @@ def raise_number(db: sqlite3.Connection, key: str, value: int) -> int:
     return int(db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0])
 
 
-def _seen(message: Arrived, said_at: float, last_seen: float | None) -> float:
-    """Return when a report was sent: now, or for one that lay at the broker what the device says, within reason."""
+def _seen(message: Arrived, reported_at: float, last_seen: float | None) -> float:
+    """Return when a report was sent: now or, if the broker kept it, the time in the report, within reason."""
     if not message.retained:
         return message.at
-    return min(max(said_at, last_seen or 0.0), message.at)
+    return min(max(reported_at, last_seen or 0.0), message.at)
 
 
 def _pair(report: Reported) -> str | None:
@@ -186,12 +181,12 @@ def _pair(report: Reported) -> str | None:
 def _put_wide(db: sqlite3.Connection, report: Reported) -> dict[str, Any] | None:
     """Store the report itself, and beside it the tries that it has lost; return the newest try that is known."""
     stored = db.execute("SELECT tries, earlier FROM report WHERE device = ?", (report.device,)).fetchone()
-    told = [one.model_dump(exclude_none=True) for one in report.tries]
+    tries = [one.model_dump(exclude_none=True) for one in report.tries]
     known: list[dict[str, Any]] = [*json.loads(stored[0]), *json.loads(stored[1])] if stored else []
-    earlier = [one for one in known if one not in told][: MOST_KNOWN_TRIES - len(told)]
+    earlier = [one for one in known if one not in tries][: MOST_KNOWN_TRIES - len(tries)]
     text = report.model_dump_json(by_alias=True, exclude_none=True, exclude={"tries"})
-    db.execute("REPLACE INTO report VALUES (?, ?, ?, ?)", (report.device, text, _compact(told), _compact(earlier)))
-    return next(iter([*told, *earlier]), None)
+    db.execute("REPLACE INTO report VALUES (?, ?, ?, ?)", (report.device, text, _compact(tries), _compact(earlier)))
+    return next(iter([*tries, *earlier]), None)
 
 
 def _compact(tree: Any) -> str:
@@ -200,8 +195,7 @@ def _compact(tree: Any) -> str:
 
 def _put_labels(db: sqlite3.Connection, report: Reported, old: dict[str, str]) -> None:
     gone, new = old.items() - report.labels.items(), report.labels.items() - old.items()
-    for key, value in gone:
-        db.execute("DELETE FROM label WHERE key = ? AND value = ? AND device = ?", (key, value, report.device))
+    db.executemany(_DELETE_LABEL, ((key, value, report.device) for key, value in gone))
     db.executemany("REPLACE INTO label VALUES (?, ?, ?)", ((key, value, report.device) for key, value in new))
 
 

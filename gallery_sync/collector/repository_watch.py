@@ -50,8 +50,8 @@ class RepositoryWatch:
         self._folder: Path | None = None if urlsplit(place).scheme in ("http", "https", "file") else Path(place)
         self._transport = _transport(self._folder or place, ca_file)
         self.interval_s = FOLDER_S if self._folder is not None else URL_S
-        self._stamp: tuple[int, ...] | None = None
-        self._version: int | None = None
+        self._stamp: tuple[int, ...] | None = None  # of the timestamp's file when it was read
+        self._timestamp: dict[str, Any] = {}  # as it was read last
         self._line: str | None = None
         self._read_version: int | None = None  # of the plan that was read
         self._plan: Plan | None = None
@@ -73,30 +73,27 @@ class RepositoryWatch:
         Raises:
             SyncError: it cannot be read, or is none.
         """
-        if self._folder is not None:
-            stamp = _stamp(self._folder / _TIMESTAMP)
-            if stamp == self._stamp and self._version is not None:
-                return self._version
-            self._stamp = stamp
-        signed = _signed(self._read(_TIMESTAMP, _LARGEST_TIMESTAMP_BYTES), _TIMESTAMP)
-        self._version = _positive(signed.get("version"), _TIMESTAMP)
-        return self._version
+        stamp = _stamp(self._folder / _TIMESTAMP) if self._folder is not None else None
+        if stamp is None or stamp != self._stamp:
+            signed = _signed(self._read(_TIMESTAMP, _LARGEST_TIMESTAMP_BYTES), _TIMESTAMP)
+            _positive(signed.get("version"), _TIMESTAMP)
+            self._timestamp, self._stamp = signed, stamp
+        return int(self._timestamp["version"])
 
     def plan(self) -> Plan | None:
-        """Return the plan that is under way; it is read only when the version has changed.
+        """Return the plan that is under way at the last `version`; it is read only when that has changed.
 
         Raises:
             SyncError: it cannot be read.
         """
-        version = self.version()
+        version = int(self._timestamp["version"]) if self._timestamp else self.version()
         if version != self._read_version:
             self._plan = self._read_plan()
             self._read_version = version
         return self._plan
 
     def _read_plan(self) -> Plan | None:
-        timestamp = _signed(self._read(_TIMESTAMP, _LARGEST_TIMESTAMP_BYTES), _TIMESTAMP)
-        snapshot = self._role("snapshot", timestamp)
+        snapshot = self._role("snapshot", self._timestamp)
         targets = self._role("rollout", snapshot).get("targets")
         path = rollouts_target(self.line)
         about = targets.get(path) if isinstance(targets, dict) else None

@@ -208,9 +208,10 @@ def _link(options: Options, settings: MqttSettings, writer: Writer, inflow: Infl
                 *(retained, 2 * known, known),
             )
 
-    wishes = (f"{options.topic_root}/+/+/cmd/reply",)
     return BrokerLink(
-        *(settings, messages.topics(options.prefix), receive, counters), wishes=wishes, on_settled=settled
+        *(settings, messages.topics(options.prefix), receive, counters),
+        optional_topics=(f"{options.topic_root}/+/+/cmd/reply",),
+        on_settled=settled,
     )
 
 
@@ -218,7 +219,7 @@ def _wake_ups(
     options: Options, database: Database, writer: Writer, link: BrokerLink, counters: Counters
 ) -> tuple[WakeUps, ...]:
     watches = [RepositoryWatch(place, options.ca_file) for place in options.repositories]
-    parts = (database, writer, link.stand_for, counters)
+    parts = (database, writer, link.retain, counters)
     return tuple(WakeUps(watch, *parts, prefix=options.prefix) for watch in watches)
 
 

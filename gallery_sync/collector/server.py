@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -50,6 +51,7 @@ _COMMAND = re.compile(r"[A-Za-z0-9._-]{1,80}")
 _UPLOAD_STATUS = {"name": 400, "not_that": 415, "full": 507}
 _BODY_STATUS = {"slow": 408, "too_large": 413}
 Answer = Callable[[Request], Awaitable[Response]]
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +213,7 @@ class FleetServer:
     async def _summary(self, request: Request) -> Response:
         line = api.read_line_query(_pairs(request))
         fleet = await run_in_threadpool(self._read, lambda db: queries.count_fleet(db, time.time(), line))
-        counts = {
-            f"by_{name}": queries.bounded(fleet.by(name), _MOST_COUNTS)
-            for name in ("line", "release", "state", "available", "engine")
-        }
+        counts = {f"by_{name}": queries.bounded(fleet.by(name), _MOST_COUNTS) for name in queries.COUNTED_BY}
         return JSONResponse(
             {
                 "devices": fleet.devices,
@@ -249,17 +248,17 @@ class FleetServer:
             held.update(one.held)
         return dict(held)
 
-    def _read(self, find: Callable[[Any], Any]) -> Any:
+    def _read(self, find: Callable[[sqlite3.Connection], _Found]) -> _Found:
         with self._parts.database.reading() as db:
             return find(db)
 
     def _read_page(self, query: queries.DeviceQuery) -> str:
-        page: queries.Page = self._read(lambda db: queries.find_devices(db, query, time.time()))
+        page = self._read(lambda db: queries.find_devices(db, query, time.time()))
         return f'{{"devices": [{", ".join(page.rows)}], "next": {json.dumps(page.next_device)}}}'
 
     def _read_metrics(self) -> str:
         parts, now = self._parts, time.time()
-        fleet: queries.Fleet = self._read(lambda db: queries.count_fleet(db, now))
+        fleet = self._read(lambda db: queries.count_fleet(db, now))
         oldest = 0.0 if fleet.oldest_report is None else max(0.0, now - fleet.oldest_report)
         gauges = {
             "oldest_report_seconds": ("Age of the oldest last report of a device.", oldest),
@@ -275,7 +274,7 @@ class FleetServer:
 
 
 def _status_of(error: FinesightError) -> tuple[int, str]:
-    """Return the status and the reason code that an error is told with."""
+    """Return the status and the reason code of the response to an error."""
     if isinstance(error, RequestError):
         return error.status, error.reason
     if isinstance(error, UnknownDeviceError):

@@ -1,8 +1,10 @@
-"""Devices and answers as people read them in a terminal of 120 columns."""
+"""Devices and answers as people read them in a terminal."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -11,15 +13,19 @@ from edge.errors import one_line
 from gallery_sync.formats.reports import Answer, DeviceRow
 from gallery_sync.formats.rollouts import GROUP
 
-WIDTH = 120
-_SPARE = "…"
-_COLUMNS = ("device", "group/site", "release", "state", "engine", "cameras", "seen", "")
+WIDTH = 120  # columns of a table at least, and where the output is no terminal
+_COLUMNS = ("device", "group/site", "release", "state", "engine", "cameras", "seen", "reason")
 _WIDTHS = (22, 18, 9, 10, 16, 7, 6)  # the reason gets the rest
 
 
-def device_table(rows: Iterable[DeviceRow], now: float) -> list[str]:
+def table_width() -> int:
+    """Return how many columns a table on the standard output may have."""
+    return max(WIDTH, shutil.get_terminal_size((WIDTH, 0)).columns) if sys.stdout.isatty() else WIDTH
+
+
+def device_table(rows: Iterable[DeviceRow], now: float, width: int = WIDTH) -> list[str]:
     """Return a line for each device, below a line of headings."""
-    return [_line(_COLUMNS), *(_line(_cells(row, now)) for row in rows)]
+    return [_line(cells, width) for cells in (_COLUMNS, *(_cells(row, now) for row in rows))]
 
 
 def device_text(found: dict[str, Any], now: float) -> list[str]:
@@ -34,7 +40,7 @@ def device_text(found: dict[str, Any], now: float) -> list[str]:
         "connected": {None: "not known", True: "yes", False: "no"}[row.available],
         "last report": f"{age(now - row.last_seen)} ago, number {report.revision}",
         "first report": _time(row.first_seen),
-        "state": f"{report.state}" + (f": {report.reason}" if report.reason else ""),
+        "state": report.state + (f": {report.reason}" if report.reason else ""),
         "target": report.target and f"release {report.target}" + (f" of {report.plan}" if report.plan else ""),
         "waits for": "a turn" if report.waits_for_turn else None,
         "running": running
@@ -117,14 +123,14 @@ def _cells(row: DeviceRow, now: float) -> Sequence[str]:
     return row.device, place or "-", release, report.state, report.engine or "-", cameras, seen, reason
 
 
-def _line(cells: Sequence[str]) -> str:
-    fixed = "  ".join(_cut(cell, width).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=False))
-    return _cut(f"{fixed}  {one_line(cells[-1])}".rstrip(), WIDTH)
+def _line(cells: Sequence[str], width: int) -> str:
+    widths = (*_WIDTHS, width - sum(_WIDTHS) - 2 * len(_WIDTHS))
+    return "  ".join(_cut(cell, most).ljust(most) for cell, most in zip(cells, widths, strict=True)).rstrip()
 
 
 def _cut(text: str, width: int) -> str:
     shown = one_line(text)
-    return shown if len(shown) <= width else shown[: width - 1] + _SPARE
+    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
 def _time(at: float) -> str:

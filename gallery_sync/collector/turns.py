@@ -75,7 +75,7 @@ def next_turns(plan: Plan | None, members: Iterable[Member], now: float) -> Turn
             (one for one in group if one.waits and one.target == plan.release.sequence and one.turn is None),
             key=lambda one: (plan.bucket(one.device), one.device),
         )
-        # a device that is unavailable itself, but waits, would not make it worse; its turn comes when it is heard of
+        # a device that waits while it is unavailable itself gets its turn once it is available
         free = max(0, plan.max_unavailable - len(down))
         able = [one for one in waiting if one.device not in down]
         given += able[:free]

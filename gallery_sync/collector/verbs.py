@@ -10,19 +10,17 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import SyncError
-from gallery_sync.command_line import add_ca_file
+from gallery_sync.command_line import FLEET_TOKEN, add_ca_file, parse_duration
 
 if TYPE_CHECKING:
     from gallery_sync.collector.client import FleetClient
     from gallery_sync.formats.reports import Answer, DeviceRow
 
-FLEET, TOKEN = "FINESIGHT_FLEET", "FINESIGHT_FLEET_TOKEN"
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+FLEET = "FINESIGHT_FLEET"  # the variable with its address
 _MOST_NAMED = 20
 _POLL_S = 0.5
 
@@ -39,7 +37,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def add_fleet(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a fleet's server."""
     parser.add_argument("--fleet", metavar="URL", help=f"address of the fleet's server (default: ${FLEET})")
-    parser.add_argument("--token-file", type=Path, help=f"file with its token (default: the token in ${TOKEN})")
+    parser.add_argument("--token-file", type=Path, help=f"file with its token (default: the token in ${FLEET_TOKEN})")
     add_ca_file(parser)
 
 
@@ -54,7 +52,7 @@ def fleet_address(arguments: argparse.Namespace) -> tuple[str, str | None]:
     url: str | None = arguments.fleet or os.environ.get(FLEET)
     if not url:
         raise SyncError(f"name the fleet's server: --fleet http://HOST:8090, or ${FLEET}")
-    return url, read_token(arguments.token_file) or os.environ.get(TOKEN) or None
+    return url, read_token(arguments.token_file) or os.environ.get(FLEET_TOKEN) or None
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
@@ -161,7 +159,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _devices(arguments: argparse.Namespace) -> int:
-    from gallery_sync.collector.show import device_table
+    from gallery_sync.collector.show import device_table, table_width
 
     query = [("label", label) for label in arguments.label]
     given = ((key, getattr(arguments, key)) for key in ("line", "group", "state", "release"))
@@ -172,7 +170,7 @@ def _devices(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"devices": [_tree(row) for row in rows]}))
     elif rows:
-        print("\n".join(device_table(rows, time.time())))
+        print("\n".join(device_table(rows, time.time(), table_width())))
     else:
         print("no device", file=sys.stderr)
     return 0
@@ -180,7 +178,14 @@ def _devices(arguments: argparse.Namespace) -> int:
 
 def _rows(arguments: argparse.Namespace, query: list[tuple[str, str]]) -> list[DeviceRow]:
     with _client(arguments) as client:
-        return list(client.devices(query))
+        return _read_rows(client, query)
+
+
+def _read_rows(client: FleetClient, query: list[tuple[str, str]]) -> list[DeviceRow]:
+    found = client.devices(query)
+    if found.unreadable:
+        print(f"edge-sync: {found.unreadable} devices are left out: their rows cannot be read", file=sys.stderr)
+    return list(found.rows)
 
 
 def _wait_for(arguments: argparse.Namespace, query: list[tuple[str, str]]) -> list[DeviceRow]:
@@ -196,8 +201,8 @@ def _wait_for(arguments: argparse.Namespace, query: list[tuple[str, str]]) -> li
         if problem is None and len(rows) >= arguments.wait_for:
             return rows
         if time.monotonic() >= deadline:
-            told = f"found {len(rows)} such devices in {arguments.within}, expected {arguments.wait_for}"
-            raise SyncError(told if problem is None else f"{told}: {problem}")
+            text = f"found {len(rows)} such devices in {arguments.within}, expected {arguments.wait_for}"
+            raise SyncError(text if problem is None else f"{text}: {problem}")
         time.sleep(_POLL_S)
 
 
@@ -215,10 +220,10 @@ def _send(arguments: argparse.Namespace) -> int:
     from gallery_sync.collector.show import answer_text
 
     given, wait_s = _arguments_of(arguments.argument), seconds(arguments.wait)
-    told: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
 
-    def tell(device: str, answer: Answer) -> None:
-        told.append(_tree(answer))
+    def show(device: str, answer: Answer) -> None:
+        answers.append(_tree(answer))
         if not arguments.json:
             print(answer_text(device, answer), flush=True)
 
@@ -232,20 +237,16 @@ def _send(arguments: argparse.Namespace) -> int:
             except SyncError as error:
                 problems[device] = str(error)
                 print(f"{device}: not sent: {error}", file=sys.stderr)
-        last = wait_for_answers(client, commands, wait_s, tell)
+        last = wait_for_answers(client, commands, wait_s, show)
     for device in commands:
-        if device not in last:
-            problems[device] = f"no answer in {arguments.wait}"
-        elif last[device].state == "accepted":
-            problems[device] = f"not done in {arguments.wait}"
-        elif last[device].state != "done":
-            problems[device] = last[device].state
-            continue
-        else:
-            continue
-        print(f"{device}: {problems[device]}; edge-sync device {device} shows later answers", file=sys.stderr)
+        answer = last.get(device)
+        if answer is None or answer.state == "accepted":
+            problems[device] = f"{'no answer' if answer is None else 'not done'} in {arguments.wait}"
+            print(f"{device}: {problems[device]}; edge-sync device {device} shows later answers", file=sys.stderr)
+        elif answer.state != "done":
+            problems[device] = answer.state
     if arguments.json:
-        print(json.dumps({"commands": commands, "answers": told, "problems": problems}))
+        print(json.dumps({"commands": commands, "answers": answers, "problems": problems}))
     return 1 if problems else 0
 
 
@@ -261,8 +262,7 @@ def _chosen(client: FleetClient, arguments: argparse.Namespace) -> list[str]:
         selector = parse_selector(arguments.select)
     except ValueError as error:
         raise SyncError(f"--select: {str(error).splitlines()[0]}") from error
-    rows: Iterator[DeviceRow] = client.devices()
-    chosen = [row.device for row in rows if selector.matches(row.labels)]
+    chosen = [row.device for row in _read_rows(client, []) if selector.matches(row.labels)]
     if not chosen:
         raise SyncError(f"--select: no device matches {arguments.select[:80]!r}; edge-sync devices lists them")
     names = ", ".join(chosen[:_MOST_NAMED]) + (", ..." if len(chosen) > _MOST_NAMED else "")
@@ -278,7 +278,7 @@ def _arguments_of(texts: list[str]) -> dict[str, Any]:
         if not equals or not key:
             raise SyncError(f"--argument: found {text[:80]!r}, expected a key, = and a value")
         if key in found:
-            raise SyncError(f"--argument: {key[:80]!r} is there twice")
+            raise SyncError(f"--argument: {key[:80]!r} comes twice")
         try:
             found[key] = json.loads(value)
         except ValueError:
@@ -292,10 +292,10 @@ def seconds(text: str) -> float:
     Raises:
         SyncError: it is none.
     """
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(|s|m|min|h|d)", text.strip())
-    if match is None:
-        raise SyncError(f"found {text[:40]!r}, expected a time such as 90s, 15m, 1h or 2d")
-    return float(match[1]) * _UNITS[match[2]]
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise SyncError(str(error)) from error
 
 
 def _client(arguments: argparse.Namespace) -> FleetClient:
@@ -313,4 +313,4 @@ def _user() -> str:
     try:
         return getpass.getuser()[:80]
     except (KeyError, OSError):
-        raise SyncError("nobody knows who sends this; give --by NAME") from None
+        raise SyncError("cannot tell who sends this; give --by NAME") from None

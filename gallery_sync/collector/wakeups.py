@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 from edge.errors import FinesightError
@@ -19,7 +19,7 @@ from edge.types import Counts
 from gallery_sync.collector import records
 from gallery_sync.collector.database import Database
 from gallery_sync.collector.queries import find_members
-from gallery_sync.collector.turns import Member, Turns, next_turns
+from gallery_sync.collector.turns import Turns, next_turns
 from gallery_sync.collector.writer import Writer
 from gallery_sync.formats.fields import canonical_json
 from gallery_sync.formats.reports import PREFIX, Desired, Turn, device_topic, line_topic
@@ -50,7 +50,7 @@ class Watch(Protocol):
         ...
 
 
-StandFor = Callable[[str, bytes], None]  # see BrokerLink.stand_for
+Retain = Callable[[str, bytes], None]  # see BrokerLink.retain
 
 
 class WakeUps:
@@ -61,7 +61,7 @@ class WakeUps:
         watch: Watch,
         database: Database,
         writer: Writer,
-        stand_for: StandFor,
+        retain: Retain,
         counters: Counts,
         *,
         prefix: str = PREFIX,
@@ -74,22 +74,21 @@ class WakeUps:
             watch: the repository.
             database: to read who waits.
             writer: stores turns and the number on the doorbell.
-            stand_for: publishes a retained message.
+            retain: publishes a retained message.
             counters: counts rings, turns and failures.
             prefix: of the fleet's topics.
             now: Unix seconds.
             clock: monotonic seconds.
         """
         self._watch, self._database, self._writer = watch, database, writer
-        self._stand_for, self._counters, self._prefix = stand_for, counters, prefix
+        self._retain, self._counters, self._prefix = retain, counters, prefix
         self._now, self._clock = now, clock
         self._stop = threading.Event()
         self._rung: int | None = None
         self._look_at = self._logged_at = -1e9
         self._restored = False
-        self._plan: tuple[str, Plan | None] | None = None  # line and plan, once they were read
+        self._plan: tuple[str, Plan | None] | None = None  # line and plan; None: the last look failed
         self.held: dict[str, int] = {}  # devices that wait for a turn, by the value of their label
-        self.problem: str | None = None
 
     def run(self) -> None:
         """Look and act until `stop`."""
@@ -105,17 +104,15 @@ class WakeUps:
         try:
             if self._clock() - self._look_at >= self._watch.interval_s:
                 self._look_at = self._clock()
+                self._plan = None
                 self._look()
             if self._plan is not None:
                 self._give_turns(*self._plan)
         except FinesightError as error:
             self._counters.add("wake_up_failures")
-            self.problem = str(error)
             if self._clock() - self._logged_at >= _LOG_INTERVAL_S:
                 self._logged_at = self._clock()
                 log.warning("cannot wake devices: %s", error)
-        else:
-            self.problem = None
 
     def _look(self) -> None:
         version, line = self._watch.version(), self._watch.line
@@ -125,7 +122,7 @@ class WakeUps:
             if number > version:
                 log.warning("the repository is at version %d, but devices were woken for %d", version, number)
             desired = Desired(line=line, revision=number)
-            self._stand_for(line_topic(line, self._prefix), canonical_json(desired))
+            self._retain(line_topic(line, self._prefix), canonical_json(desired))
             self._counters.add("rings")
             self._rung = version
         self._plan = line, self._watch.plan()
@@ -134,7 +131,9 @@ class WakeUps:
         with self._database.reading() as db:
             members = find_members(db, line, plan.unavailable_by if plan else "site")
         if not self._restored:
-            self._publish(one for one in members if one.turn is not None)
+            for one in members:
+                if one.turn is not None:
+                    self._publish(one.device, _turn(one.device, one.turn))
             self._restored = True
         turns = next_turns(plan, members, self._now())
         self.held = dict(turns.held)
@@ -142,23 +141,19 @@ class WakeUps:
             self._change(turns, plan)
 
     def _change(self, turns: Turns, plan: Plan | None) -> None:
-        given: list[Member] = list(turns.give) if plan else []
-        mark = (plan.release.sequence, plan.id) if plan else (0, "")
+        mark = (plan.release.sequence, plan.id) if plan else (0, "")  # without a plan, turns only end
         now = self._now()
-        self._writer.call(lambda db: records.change_turns(db, turns.end, given, mark, now))
+        self._writer.call(lambda db: records.change_turns(db, turns.end, turns.give, mark, now))
         for member in turns.end:
             self._counters.add("turns_ended")
-            self._stand_for(device_topic(member.device, "desired", self._prefix), b"")
-        for member in given:
+            self._publish(member.device, b"")
+        for member in turns.give:
             self._counters.add("turns_given")
-            self._stand_for(device_topic(member.device, "desired", self._prefix), _turn(member.device, mark))
+            self._publish(member.device, _turn(member.device, mark))
             log.info("device %s may switch to release %d", member.device, mark[0])
 
-    def _publish(self, members: Iterable[Member]) -> None:
-        for member in members:
-            if member.turn is not None:
-                topic = device_topic(member.device, "desired", self._prefix)
-                self._stand_for(topic, _turn(member.device, member.turn))
+    def _publish(self, device: str, payload: bytes) -> None:
+        self._retain(device_topic(device, "desired", self._prefix), payload)
 
 
 def _turn(device: str, mark: tuple[int, str]) -> bytes:

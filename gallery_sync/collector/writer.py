@@ -37,7 +37,7 @@ _LAST_STEPS = 100
 _JOB_S = 15.0
 _TIDY_S, _TIDIED_AT_ONCE = 600.0, 1000
 _LOG_INTERVAL_S, _MOST_LOGGED = 600.0, 10_000
-_MOST_EARLY = 10_000  # devices whose availability came before their first report
+_MOST_EARLY = 10_000  # devices whose availability came earlier than their first report
 _Result = TypeVar("_Result")
 _Job = Callable[[sqlite3.Connection], _Result]
 
@@ -175,7 +175,7 @@ class Writer:
         )
 
     def refuse(self, device: str, kind: str, error: WrongMessageError) -> None:
-        """Count a message that is wrong, and tell of its device now and then."""
+        """Count a wrong message, and log it if the device was not in the log lately."""
         self._counters.add("wrong_messages", kind=kind, reason=error.reason)
         now = self._now()
         if abs(now - self._logged.get(device, -_LOG_INTERVAL_S)) < _LOG_INTERVAL_S:

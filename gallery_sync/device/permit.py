@@ -12,19 +12,15 @@ Rules this module keeps:
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from edge.durable import fsync_folder, make_folder, set_aside, write_durably
-from edge.errors import SyncError
-from gallery_sync.formats.fields import Document, Name, Sequence, canonical_json, parse
-from gallery_sync.fresh_files import read_regular
+from edge.durable import fsync_folder, set_aside
+from gallery_sync.formats.fields import Document, Name, Sequence
+from gallery_sync.state.documents import read_document, write_document
 from gallery_sync.transport.errors import StorageError
-
-log = logging.getLogger(__name__)
 
 NAME = "permit.json"
 LARGEST_BYTES = 4 << 10
@@ -45,14 +41,7 @@ class Permit(Document):
 
 def read_permit(state_dir: Path) -> Permit | None:
     """Return the permit of a device; None: there is none, or it is damaged."""
-    path = state_dir / NAME
-    try:
-        return parse(Permit, read_regular(path, LARGEST_BYTES), str(path))
-    except FileNotFoundError:
-        return None
-    except (OSError, SyncError) as error:
-        log.warning("%s: permits nothing: %s", path, error)
-        return None
+    return read_document(Permit, state_dir / NAME, LARGEST_BYTES)
 
 
 def write_permit(state_dir: Path, permit: Permit) -> None:
@@ -61,13 +50,7 @@ def write_permit(state_dir: Path, permit: Permit) -> None:
     Raises:
         StorageError: the disk failed.
     """
-    path = state_dir / NAME
-    try:
-        make_folder(state_dir)
-        set_aside(path)
-        write_durably(path, canonical_json(permit) + b"\n", mode=0o644)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot write: {error.strerror or error}") from error
+    write_document(state_dir / NAME, permit, mode=0o644)
 
 
 def withdraw_permit(state_dir: Path, by: str | None = None) -> bool:

@@ -29,7 +29,7 @@ from pydantic import Field, ValidationError
 
 from edge.durable import fsync_folder, fsync_tree, write_durably
 from edge.errors import SyncError, first_validation_error
-from gallery_sync.enrolment.broker_accounts import Account, access_file, password_file, server_account
+from gallery_sync.enrolment.broker_accounts import SERVER, Account, access_file, password_file, server_account
 from gallery_sync.enrolment.document import Text, write_text
 from gallery_sync.enrolment.sealed import FOLDER, new_token, seal, sealed_path
 from gallery_sync.formats.enrolment import Broker, Enrolment, Policy
@@ -143,8 +143,12 @@ def make_batch(
         raise SyncError(f"device {repeated[0][:80]!r} is there twice; each needs an id of its own")
     if reserved := sorted(RESERVED_LABELS & batch.labels.keys()):
         raise SyncError(f"the label {reserved[0]} is one that every device has; choose another name")
+    if batch.broker and batch.broker.topic_root == batch.broker.prefix.partition("/")[0]:
+        # a device named as a level of the fleet's topics could write them all
+        topic_root = batch.broker.topic_root
+        raise SyncError(f"--topic-root {topic_root}: the topics of the fleet begin alike; choose another word")
     made = [_make(repository, batch, device_id, account) for device_id in batch.device_ids]
-    accounts = _accounts(batch, [one for one, _ in made])
+    accounts, server = _accounts(batch.broker, [one for one, _ in made])
     try:
         folder.mkdir(parents=True, mode=0o700)
         for enrolment, text in made:
@@ -153,7 +157,7 @@ def make_batch(
                 _publish(repository.folder, text.claim, enrolment)
         if batch.broker and accounts:
             _write(folder / "mosquitto.passwd", password_file(accounts))
-            _write(folder / "mosquitto.acl", access_file(batch.broker.topic_root, batch.broker.prefix))
+            _write(folder / "mosquitto.acl", access_file(batch.broker.topic_root, batch.broker.prefix, server))
         if batch.claims:
             fsync_folder(repository.folder / FOLDER)
         fsync_tree(folder)
@@ -247,19 +251,15 @@ def _make(
     return enrolment, text
 
 
-def _accounts(batch: Batch, enrolments: list[Enrolment]) -> list[Account]:
-    """Return the accounts of a batch, with that of the fleet's server."""
+def _accounts(broker: BrokerAddress | None, enrolments: list[Enrolment]) -> tuple[list[Account], str]:
+    """Return the accounts of a batch with that of the fleet's server, and the user name of the server."""
     accounts = [(one.broker.username, one.broker.password) for one in enrolments if one.broker]
-    broker = batch.broker
-    if broker is not None and broker.topic_root == broker.prefix.partition("/")[0]:
-        # a device named as a level of the fleet's topics could write them all
-        raise SyncError(f"--topic-root {broker.topic_root}: the topics of the fleet begin alike; choose another word")
     if broker is None or broker.server_file is None:
-        return accounts
+        return accounts, SERVER
     server = server_account(broker.server_file, broker.host, broker.port, tls=broker.tls)
     if server[0] in [username for username, _ in accounts]:
         raise SyncError(f"{server[0]!r} is the user name of the fleet's server; give the device another id or account")
-    return [*accounts, server]
+    return [*accounts, server], server[0]
 
 
 def _publish(repository: Path, token: str, enrolment: Enrolment) -> None:

@@ -6,7 +6,7 @@ Rules this module keeps:
 3. A device may use the topics below its own name and no others. Of its fleet's topics, it reads what is meant for it
    and writes what it says of itself.
 4. The fleet's server has one account, which stays the same from batch to batch. It reads what devices say, and writes
-   what they are told.
+   what is meant for them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def access_file(topic_root: str, prefix: str = PREFIX, server: str = SERVER) -> 
         server: user name of the fleet's server.
     """
     return (
-        f"# The server of the fleet: reads what devices say, writes what they are told\n"
+        f"# The server of the fleet: reads what devices say, writes what is meant for them\n"
         f"user {server}\n"
         f"topic read {prefix}/device/+/reported\n"
         f"topic read {prefix}/device/+/available\n"
@@ -132,7 +132,7 @@ def server_account(path: Path, host: str, port: int, *, tls: bool) -> Account:
         return SERVER, password
     except (OSError, UnicodeError) as error:
         raise SyncError(f"{path}: cannot read the account of the fleet's server: {error}") from error
-    found = dict(re.findall(r"(?m)^FINESIGHT_MQTT_([A-Z]+)='([^']+)'$", text))
+    found = dict(re.findall(r"(?m)^FINESIGHT_MQTT_([A-Z]+)='([^'\n]+)'$", text))
     if "USERNAME" not in found or "PASSWORD" not in found:
         raise SyncError(f"{path}: holds no account of the fleet's server; move it away, and a new one is made")
     return found["USERNAME"], found["PASSWORD"]

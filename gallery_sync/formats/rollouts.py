@@ -12,7 +12,7 @@ A device of an earlier snapshot ignores this document and follows the base alone
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -73,7 +73,7 @@ class Gates(Document):
     """When a rollout stops by itself. Devices of all open waves count."""
 
     max_failed_percent: Percent = 0.0  # of the devices that should have taken the release; more stop the rollout
-    max_silent_percent: Percent = 10.0  # likewise, of those that began and were not heard of since
+    max_silent_percent: Percent = 10.0  # likewise, of those that began and sent no report since
     silent_after_s: Seconds = 3600.0  # without a report, a device that began counts as silent
 
 
@@ -112,12 +112,11 @@ class Plan(Document):
 
     def selects(self, labels: Mapping[str, str]) -> bool:
         """Return whether the plan is for a device, in any wave."""
-        return self.selector.matches(labels) and not any(one.matches(labels) for one in self.exclude)
+        return selects(self.selector, self.exclude, labels)
 
     def bucket(self, device_id: str) -> int:
-        """Return the bucket of a device in this plan, 0 to 9999: as good as random, and the same each time."""
-        digest = hashlib.sha256(f"{self.salt}:{device_id}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") % BUCKETS
+        """Return the bucket of a device in this plan."""
+        return bucket_of(self.salt, device_id)
 
     def wave_of(self, device_id: str) -> int | None:
         """Return the first wave of a device, from 0; None: it is in no wave."""
@@ -145,7 +144,7 @@ class GroupRelease(Document):
 
     def selects(self, labels: Mapping[str, str]) -> bool:
         """Return whether it is for a device."""
-        return self.selector.matches(labels) and not any(one.matches(labels) for one in self.exclude)
+        return selects(self.selector, self.exclude, labels)
 
 
 class Rollouts(Document):
@@ -173,6 +172,17 @@ class Rollouts(Document):
         """Return every release that it names."""
         of_plan = [self.plan.release] if self.plan else []
         return [*of_plan, *(one.release for one in self.pins), *(one.release for one in self.groups), *self.held]
+
+
+def selects(selector: Selector, exclude: Iterable[Selector], labels: Mapping[str, str]) -> bool:
+    """Return whether a selector selects a device with these labels, and no other one excludes it."""
+    return selector.matches(labels) and not any(one.matches(labels) for one in exclude)
+
+
+def bucket_of(salt: str, device_id: str) -> int:
+    """Return the bucket of a device in a plan with this salt, 0 to 9999: as good as random, and the same each time."""
+    digest = hashlib.sha256(f"{salt}:{device_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % BUCKETS
 
 
 def rollouts_target(line: str) -> str:

@@ -56,7 +56,7 @@ class Incoming:
         self._credit, self._credited_at = float(_MOST_COMMANDS), chance.clock()  # of commands
         self._turn: Turn | None = None
         self._ring: Ring | None = None  # the highest that waits
-        self._ring_at: float | None = None  # monotonic: when the agent hears it; None: nothing rings
+        self._ring_at: float | None = None  # monotonic: when `rang` becomes true; None: nothing rings
         self._rang_at: float | None = None  # monotonic: the last one
         self._has_news = False
 
@@ -118,7 +118,7 @@ class Incoming:
         self._turn = None
 
     def receive(self, message: ReceivedMessage) -> None:
-        """Keep what a message says, if it says anything."""
+        """Keep what a message brings, or count why it is ignored."""
         found = read_message(message, self._topics)
         with self._changed:
             if isinstance(found, Ring):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from edge.errors import PublishError, RefusedError
-from edge.messaging.settings import MqttSettings, ReceivedMessage, Will, backoff_s
+from edge.errors import PublishError
+from edge.messaging.reconnect import Backoff, Subscriber, failure_reason, lowered, open_connection
+from edge.messaging.settings import MqttSettings, ReceivedMessage, Will
 from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
 from edge.telemetry.known_secrets import hide
@@ -28,19 +28,10 @@ from gallery_sync.mailbox.settings import Fleet
 
 log = logging.getLogger(__name__)
 
-_STABLE_S = 10.0  # a connection that lasted this long ends the back-off
 _END_S = 2.0  # that `close` waits beside the time to connect
-_MAX_FAILED_SUBSCRIBES = 3
-_TAKEN_OVER, _RETAIN_NOT_SUPPORTED, _QOS_NOT_SUPPORTED = 0x8E, 0x9A, 0x9B  # reason codes of MQTT 5
 
 OnMessage = Callable[[ReceivedMessage], None]
 Connect = Callable[[MqttSettings, Will, OnMessage], BrokerConnection]  # raises PublishError
-
-
-def _open_connection(settings: MqttSettings, will: Will, on_message: OnMessage) -> BrokerConnection:
-    from edge.messaging.connection import Connection  # in the mailbox's thread: the agent does not wait for paho
-
-    return Connection(settings, will, on_message)
 
 
 class MqttMailbox:
@@ -55,7 +46,7 @@ class MqttMailbox:
         counters: Counters,
         *,
         about: Mapping[str, Any] | None = None,
-        connect: Connect = _open_connection,
+        connect: Connect = open_connection,
         chance: Chance | None = None,
     ) -> None:
         """Connect to nothing yet.
@@ -78,7 +69,7 @@ class MqttMailbox:
         self._connection: BrokerConnection | None = None
         self._error: str | None = "not connected yet"
         self._stopping = threading.Event()
-        self._failed_subscribes = 0  # connections in a row that were lost while subscribing
+        self._subscriber = Subscriber()
         self._will = Will(topics.available, b"offline")
         self._thread = SupervisedThread("mailbox", self._run, counters)
 
@@ -158,24 +149,22 @@ class MqttMailbox:
     # the thread of the mailbox
 
     def _run(self) -> None:
-        failures = 0
+        backoff = Backoff(self._settings, self._chance.random, self._chance.clock)
         while not self._stopping.is_set():
-            started = self._chance.clock()
+            backoff.start()
             try:
                 self._run_connection()
             except PublishError as error:
                 self._note_failure(error)
             if not self._stopping.is_set():
-                failures = 1 if self._chance.clock() - started > _STABLE_S else failures + 1
-                self._stopping.wait(backoff_s(self._settings, failures, self._chance.random))
+                self._stopping.wait(backoff.next_s())
 
     def _note_failure(self, error: PublishError) -> None:
         text = hide(str(error))
         if text != self._error:
             log.warning("%s; the agent looks for releases without it", text)
         self._error = text
-        reason = "refused" if isinstance(error, RefusedError) else "unreachable"
-        self._counters.add("mailbox_failures", reason="taken_over" if error.code == _TAKEN_OVER else reason)
+        self._counters.add("mailbox_failures", reason=failure_reason(error))
 
     def _run_connection(self) -> None:
         """Run one connection from CONNECT to its end."""
@@ -203,25 +192,13 @@ class MqttMailbox:
         try:
             return self._connect(self._settings, self._will, self._incoming.receive)
         except PublishError as error:
-            if error.code == _QOS_NOT_SUPPORTED:
-                self._will = replace(self._will, qos=0)
-            elif error.code == _RETAIN_NOT_SUPPORTED:
-                self._will = replace(self._will, retain=False)
+            self._will = lowered(self._will, error)
             raise
 
     def _subscribe(self, session: Session) -> None:
-        if self._failed_subscribes >= _MAX_FAILED_SUBSCRIBES:
-            # some brokers disconnect a client that may not subscribe; reports can still be published
-            self._failed_subscribes = 0
+        if not self._subscriber.run(session.subscribe):
             self._counters.add("subscriptions_refused")
             log.warning("broker %s: disconnects whenever the agent subscribes; it only reports", self._settings.address)
-            return
-        try:
-            session.subscribe()
-        except PublishError:
-            self._failed_subscribes += 1
-            raise
-        self._failed_subscribes = 0
 
     def _complete(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a report with its number, which is on the disk then, and with what every report has."""

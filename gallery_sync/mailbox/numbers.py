@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 NAME = "mailbox.json"
 _LARGEST_BYTES = 4096
-_MOST = LARGEST_SEQUENCE // 2  # whoever finds more begins again; nothing counts so far
+_MOST = LARGEST_SEQUENCE // 2  # no device counts that far: a larger number is damage, and begins another epoch
 _Number = Annotated[int, Field(strict=True, ge=0, le=_MOST)]
 
 

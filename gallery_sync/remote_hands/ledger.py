@@ -14,22 +14,23 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from edge.durable import fsync_folder, make_folder, set_aside
-from edge.errors import SyncError
-from gallery_sync.transport.errors import StorageError
+from gallery_sync.state.database import (
+    DamagedError,
+    StateDatabase,
+    open_or_replace,
+    open_read_only,
+    transaction,
+)
 
 log = logging.getLogger(__name__)
 
 NAME = "commands.sqlite"
 MOST_KNOWN, MOST_AUDITED = 200, 1000
 _VERSION = 1
-_LARGEST_BYTES = 64 << 20
 _TABLES = """
     CREATE TABLE known (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, verb TEXT NOT NULL, who TEXT NOT NULL,
@@ -64,16 +65,10 @@ class Known:
     answer: bytes | None  # None: it is under way
 
 
-class Ledger:
-    """The memory of one device. One thread uses it."""
+class Ledger(StateDatabase):
+    """The memory of one device, see `open_ledger`. One thread uses it."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        """Use `open_ledger`."""
-        self._path, self._connection = path, connection
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+    what = "memory of commands"
 
     def known(self, command_id: str) -> Known | None:
         """Return a command by its id; None: it is a new one."""
@@ -138,32 +133,6 @@ class Ledger:
         self._run("INSERT INTO audit (at, who, verb, id, result, text) VALUES (?, ?, ?, ?, ?, ?)", *values)
         self._run("DELETE FROM audit WHERE number <= (SELECT MAX(number) FROM audit) - ?", MOST_AUDITED)
 
-    def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._mapped():
-            return self._connection.execute(sql, values).fetchall()
-
-    def _run(self, sql: str, *values: object) -> None:
-        self._connection.execute(sql, values)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._mapped():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StorageError(f"{self._path}: cannot read or write the memory of commands: {error}") from error
-
 
 def open_ledger(state_dir: Path) -> Ledger:
     """Open the memory of a device; a damaged one is set aside and replaced.
@@ -172,19 +141,9 @@ def open_ledger(state_dir: Path) -> Ledger:
         StorageError: the disk failed, or another process holds the file.
     """
     path = state_dir / NAME
-    try:
-        make_folder(state_dir)
-        set_aside(path)
-        try:
-            connection = _open(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-                raise  # a full disk, a lock
-            log.warning("%s: is damaged (%s); it was set aside, and a new one begins", path, error)
-            _replace(path)
-            connection = _open(path)
-    except (OSError, sqlite3.Error) as error:
-        raise StorageError(f"{path}: cannot open the memory of commands: {error}; check the disk") from error
+    connection, damage = open_or_replace(path, Ledger.what, _prepare)
+    if damage is not None:
+        log.warning("%s: %s; it was set aside, and a new one begins", path, damage)
     return Ledger(path, connection)
 
 
@@ -195,12 +154,9 @@ def read_audit(state_dir: Path, most: int = MOST_AUDITED) -> list[Audited]:
         SyncError: the file cannot be read.
     """
     path = state_dir / NAME
-    if not path.is_file():
+    connection = open_read_only(path, "the agent repairs it when it starts")
+    if connection is None:
         return []
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
-    except sqlite3.Error as error:
-        raise SyncError(f"{path}: cannot be read: {error}") from error
     ledger = Ledger(path, connection)
     try:
         return ledger.audit(most)
@@ -208,49 +164,15 @@ def read_audit(state_dir: Path, most: int = MOST_AUDITED) -> list[Audited]:
         ledger.close()
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = DELETE")  # see gallery_sync.agent.journal
-        connection.execute("PRAGMA synchronous = EXTRA")
-        connection.execute("PRAGMA trusted_schema = OFF")
-        _check(path, connection)
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
-            raise sqlite3.DatabaseError(str(error)) from error
-        raise
-    return connection
-
-
-def _check(path: Path, connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection) -> None:
     """Read everything once, or make the tables of a new file."""
-    if path.stat().st_size > _LARGEST_BYTES:
-        raise sqlite3.DatabaseError(f"is larger than {_LARGEST_BYTES} bytes")
-    if (found := connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-        raise sqlite3.DatabaseError(str(found)[:100])
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version not in (0, _VERSION):
-        raise sqlite3.DatabaseError(f"version {version}, and this agent reads version {_VERSION}")
+        raise DamagedError(f"is of version {version}, and this agent reads version {_VERSION}")
     if version == 0:
-        _make_tables(connection)
+        with transaction(connection):
+            for statement in filter(str.strip, _TABLES.split(";")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
     connection.execute("SELECT number, id, verb, who, answer, delivered FROM known").fetchall()
     connection.execute("SELECT at, who, verb, id, result, text FROM audit LIMIT 1").fetchall()
-
-
-def _make_tables(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in filter(str.strip, _TABLES.split(";")):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {_VERSION}")
-    connection.execute("COMMIT")
-
-
-def _replace(path: Path) -> None:
-    """Set a file aside, and remove what SQLite keeps beside it, which would be applied to the new one."""
-    path.replace(path.with_name(f"{NAME}.damaged"))
-    for suffix in ("-journal", "-wal", "-shm"):
-        beside = path.with_name(f"{NAME}{suffix}")
-        set_aside(beside)
-        beside.unlink(missing_ok=True)
-    fsync_folder(path.parent)

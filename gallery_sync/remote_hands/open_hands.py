@@ -28,7 +28,7 @@ class _NoPost:
         return []
 
     def answer(self, key: str, payload: bytes) -> None:
-        """Nobody hears it."""
+        """Nobody waits for it."""
 
     def take_delivered(self) -> list[str]:
         return []

@@ -15,8 +15,8 @@ from pathlib import Path
 from edge.errors import SyncError
 from edge.manifest import Manifest
 from gallery_sync.formats.documents import MOST_DELIVERIES, Delivery
-from gallery_sync.formats.fields import ObjectRef, object_path, parse_bundle_manifest
-from gallery_sync.repository.folder import object_problem, read_object, store_bytes
+from gallery_sync.formats.fields import ObjectRef, object_path
+from gallery_sync.repository.folder import object_problem, read_manifest, store_bytes
 from gallery_sync.repository.published import Published
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def earlier_manifests(published: Published, manifest: Manifest) -> list[Manifest
     earlier = [head for head in published.heads.values() if head.sequence < manifest.sequence]
     for head in sorted(earlier, key=lambda one: one.sequence, reverse=True)[:EARLIER_BUNDLES]:
         try:
-            found.append(parse_bundle_manifest(read_object(published.repo, head.manifest), f"bundle {head.bundle_id}"))
+            found.append(read_manifest(published.repo, head))
         except SyncError as error:
             log.warning("%s; no difference to bundle %s is published", error, head.bundle_id)
     return found

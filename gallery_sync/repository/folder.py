@@ -28,8 +28,16 @@ from pathlib import Path
 
 from edge.durable import file_mismatch, make_folder, replace_file, write_durably
 from edge.errors import SyncError
+from edge.manifest import Manifest
 from gallery_sync.formats.documents import BundleHead, Release
-from gallery_sync.formats.fields import LARGEST_DOCUMENT_BYTES, ObjectRef, canonical_json, object_path, parse
+from gallery_sync.formats.fields import (
+    LARGEST_DOCUMENT_BYTES,
+    ObjectRef,
+    canonical_json,
+    object_path,
+    parse,
+    parse_bundle_manifest,
+)
 
 _HEADS, _HISTORY = "bundles", "releases"
 _MOST_COPIES = 8  # that are tried
@@ -128,6 +136,15 @@ def read_object(repo: Path, ref: ObjectRef) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise SyncError(f"{path}: cannot read: {error.strerror}") from error
+
+
+def read_manifest(repo: Path, head: BundleHead) -> Manifest:
+    """Read the manifest of a bundle.
+
+    Raises:
+        SyncError: it is missing, changed or damaged.
+    """
+    return parse_bundle_manifest(read_object(repo, head.manifest), f"bundle {head.bundle_id}")
 
 
 def write_history(repo: Path, release: Release, head: BundleHead) -> None:

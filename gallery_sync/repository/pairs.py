@@ -17,8 +17,8 @@ from pathlib import Path
 from edge.errors import BundleError, SyncError
 from edge.manifest import EmbedderModel, Manifest
 from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, SpaceLog
-from gallery_sync.formats.fields import ObjectRef, parse_bundle_manifest
-from gallery_sync.repository.folder import object_problem, read_object
+from gallery_sync.formats.fields import ObjectRef
+from gallery_sync.repository.folder import object_problem, read_manifest
 from gallery_sync.repository.published import Published
 
 
@@ -52,7 +52,7 @@ def check_bundle(checked: Checked, head: BundleHead, *, deliveries: bool) -> Man
     if not checked.check(head.manifest, f"the manifest of bundle {head.bundle_id}"):
         return None
     try:
-        manifest = parse_bundle_manifest(read_object(checked.repo, head.manifest), f"bundle {head.bundle_id}")
+        manifest = read_manifest(checked.repo, head)
     except SyncError as error:
         checked.problems[head.manifest.sha256] = str(error)
         return None

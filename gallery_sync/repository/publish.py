@@ -28,12 +28,12 @@ from edge.errors import SyncError
 from edge.gallery.generation import read_gallery
 from edge.manifest import Manifest
 from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, bundle_target, release_target
-from gallery_sync.formats.fields import LARGEST_SEQUENCE, ObjectRef, canonical_json, parse_bundle_manifest
+from gallery_sync.formats.fields import LARGEST_SEQUENCE, ObjectRef, canonical_json
 from gallery_sync.formats.rollouts import Rollouts
 from gallery_sync.repository.deliveries import earlier_manifests, make_deliveries
 from gallery_sync.repository.edited_gallery import leading, on_top
 from gallery_sync.repository.erased import refuse_erased
-from gallery_sync.repository.folder import locked, read_object, store_file, write_history
+from gallery_sync.repository.folder import locked, read_manifest, store_file, write_history
 from gallery_sync.repository.galleries import SpaceRecords, changed_logs, logs_from_gallery
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata
@@ -68,7 +68,7 @@ class Pair:
     head: BundleHead
     logs: Mapping[str, GalleryLog]  # by category, those that change
     gallery_sequence: int
-    gallery_created_at: str | None = None  # None: now, or as before if it is the gallery of before
+    gallery_created_at: str | None = None  # None: now, or that of the newest release if its gallery is the same
     rollback_to: int | None = None  # the earlier release whose pair this is
 
 
@@ -176,16 +176,15 @@ def publish_gallery_change(
             raise SyncError("an urgent deletion waits for nothing; give --urgent or --hold, not both")
         held = published.rollouts.held if published.rollouts else []
         reached = max(one.gallery_sequence for one in (release, *(held if hold else ())))
-        goes_on = not is_ahead(published.logs, reached)
+        ahead = is_ahead(published.logs, reached)
         if not urgent:
             _check_may_publish(published, hold=hold, keeps_bundle=True)
-            _check_is_newest(published, reached)
-            if not goes_on:
-                changes = on_top(published, _manifest(published, None)[0], changes)
-                goes_on = True
+            if ahead:
+                _check_is_newest(published, reached)
+                changes = on_top(published, read_manifest(repo, head), changes)
         sequence = published.gallery_sequence + 1
         logs = changed_logs(published, changes, sequence, now, urgent=urgent)
-        stays = not logs or not goes_on or (urgent and published.newest_sequence > release.sequence)
+        stays = not logs or (urgent and (ahead or published.newest_sequence > release.sequence))
         pair = Pair(head, logs, release.gallery_sequence if stays else sequence)
         return commit_pair(metadata, published, pair, now, hold=hold)
 
@@ -193,12 +192,12 @@ def publish_gallery_change(
 def _check_is_newest(published: Published, reached: int) -> None:
     """Check that no other release has a newer gallery: the log is linear, and a change goes on from the newest."""
     release, repo = published.release, shlex.quote(str(published.repo))
-    held = [one for one in leading(published) if one is not release and one.gallery_sequence > reached]
-    if release is not None and held and is_ahead(published.logs, reached):
+    newer = [one for one in leading(published) if one is not release and one.gallery_sequence > reached]
+    if release is not None and newer:
         raise SyncError(
-            f"{published.repo}: release {held[0].sequence} has gallery {held[0].gallery_sequence}, which is newer than "
-            f"that of release {release.sequence}, and galleries change one after the other; change it on top with "
-            f"--hold, or roll that release out first: edge-sync rollout create {repo} --release {held[0].sequence}"
+            f"{published.repo}: release {newer[0].sequence} has gallery {newer[0].gallery_sequence}, which is newer "
+            f"than that of release {release.sequence}, and galleries change one after the other; change it on top with "
+            f"--hold, or roll that release out first: edge-sync rollout create {repo} --release {newer[0].sequence}"
         )
 
 
@@ -239,8 +238,7 @@ def _manifest(published: Published, bundle: Bundle | None) -> tuple[Manifest, Ob
         return bundle.manifest, ObjectRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     if published.release is None or published.head is None:
         raise SyncError(f"{published.repo}: has no bundle yet; give --bundle, too")
-    ref = published.head.manifest
-    return parse_bundle_manifest(read_object(published.repo, ref), f"bundle {published.head.bundle_id}"), ref
+    return read_manifest(published.repo, published.head), published.head.manifest
 
 
 def _check_bundle_is_newer(published: Published, manifest: Manifest, ref: ObjectRef) -> None:
@@ -360,6 +358,8 @@ def commit_pair(
         word = "held back" if hold else "published"
         log.info("%s: %s release %s of line %s", repo, word, release.sequence, release.line)
     is_held = hold and release != published.release
+    if hold and not is_held:
+        notes = (*notes, f"nothing is held: release {release.sequence} already has this bundle and gallery")
     return Publication(release, same is None, committed.draft, tuple(committed.missing.values()), is_held, notes)
 
 

@@ -22,8 +22,7 @@ from typing import Any
 from edge.errors import SyncError
 from edge.manifest import Manifest
 from gallery_sync.formats.documents import GalleryLog, Release, SpaceLog, bundle_target
-from gallery_sync.formats.fields import parse_bundle_manifest
-from gallery_sync.repository.folder import locked, read_object, read_old_head, write_history
+from gallery_sync.repository.folder import locked, read_manifest, read_old_head, write_history
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata
 from gallery_sync.repository.pairs import Checked, check_pair, space_for, trimmed_categories
@@ -93,7 +92,7 @@ def show_release(published: Published, number: int, now: datetime) -> Row:
 def _manifest(published: Published, release: Release) -> Manifest | None:
     head = published.heads.get(release.bundle_id) or read_old_head(published.repo, release.bundle_id)
     try:
-        return parse_bundle_manifest(read_object(published.repo, head.manifest), head.bundle_id) if head else None
+        return read_manifest(published.repo, head) if head else None
     except SyncError:
         return None
 
@@ -212,7 +211,8 @@ def _refuse_in_use(published: Published, bundle_id: str) -> None:
         if one.bundle_id == bundle_id:
             raise SyncError(
                 f"{published.repo}: bundle {bundle_id} is that of release {one.sequence}, which is in use "
-                f"({', '.join(published.roles_of(one))}); end that first: edge-sync rollout abort, unpin or drop"
+                f"({', '.join(published.roles_of(one))}); end that first: edge-sync rollout abort, edge-sync rollout "
+                "unpin, edge-sync release drop, or a newer release for all devices"
             )
 
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import argparse
 import re
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from gallery_sync.command_line import parse_duration
 
-from edge.errors import first_validation_error
-from gallery_sync.formats.rollouts import Selector, parse_selector
-
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+if TYPE_CHECKING:
+    from gallery_sync.formats.rollouts import Selector
 
 
 def selector(text: str) -> Selector:
     """Parse `group=lab|test,site!=berlin`."""
+    from pydantic import ValidationError
+
+    from edge.errors import first_validation_error
+    from gallery_sync.formats.rollouts import parse_selector
+
     try:
         return parse_selector(text)
     except ValueError as error:
-        told = first_validation_error(error) if isinstance(error, ValidationError) else str(error)
-        raise argparse.ArgumentTypeError(told) from error
+        message = first_validation_error(error) if isinstance(error, ValidationError) else str(error)
+        raise argparse.ArgumentTypeError(message) from error
 
 
 def percent(text: str) -> float:
@@ -40,10 +44,10 @@ def share(text: str) -> float:
 
 def seconds(text: str) -> float:
     """Parse a time: `30s`, `10min`, `1h` or `14d`."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?) ?(s|m|min|h|d)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a time such as 30s, 10min, 1h or 14d")
-    return float(found[1]) * _UNITS[found[2]]
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def count(text: str) -> int:

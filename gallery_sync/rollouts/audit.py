@@ -5,10 +5,10 @@
 Rules this module keeps:
 1. A line names the hash of the whole line before it. The signed rollouts name the hash of the line that changed them
    last. So nobody can change or take out a line unseen.
-2. A change is logged before it is made, as *begun*, and after it as *done*, or as *waits* for signatures. What was
-   begun and did not become visible was interrupted.
+2. A signed change is logged before it is made, as *begun*, and after it as *done*, or as *waits* for signatures. What
+   was begun and did not become visible was interrupted. A draft, which no device reads, is logged once it is written.
 3. A line that a power cut tore is kept, skipped and named. The next one goes on from the last whole line.
-4. A line is on the disk before its change is made.
+4. A line is on the disk before its signed change is made.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from typing import Any
 
 from edge.durable import fsync_folder, make_folder
 from edge.errors import SyncError
+from gallery_sync.formats.rollouts import Rollouts
 
 _NAME = "rollouts/audit.jsonl"
 _LARGEST_BYTES = 256 << 20
 _FIRST = ""
+TORN = "is torn"  # how a problem ends that a power cut explains
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def read_log(repo: Path) -> Log:
             continue
         fields = _parse(line)
         if fields is None:
-            problems.append(f"line {number} is torn")
+            problems.append(f"line {number} {TORN}")
             continue
         before = entries[-1].sha256 if entries else _FIRST
         if fields.get("before") != before:
@@ -117,9 +119,27 @@ def append(repo: Path, fields: Mapping[str, Any]) -> str:
 def _parse(line: bytes) -> Mapping[str, Any] | None:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    is_line = isinstance(found, dict) and isinstance(found.get("of", ""), str)
+    return found if is_line and isinstance(found.get("revision", 0), int) else None
+
+
+def finish(repo: Path, begun: str, at: str, draft: Path | None = None) -> None:
+    """Log a change that was begun as done, or as waiting for signatures.
+
+    Args:
+        repo: the repository folder; hold its lock.
+        begun: the hash of its line.
+        at: the time, as text.
+        draft: that waits for signatures; None: the change is done.
+
+    Raises:
+        OSError: the disk failed.
+        SyncError: the log cannot be read.
+    """
+    state = {"state": "done"} if draft is None else {"state": "waits", "draft": draft.name}
+    append(repo, {"at": at, "of": begun, **state})
 
 
 def settle(repo: Path, log: Log, anchor: str | None, at: str) -> None:
@@ -136,8 +156,22 @@ def settle(repo: Path, log: Log, anchor: str | None, at: str) -> None:
         SyncError: the log cannot be read.
     """
     found = any(one.sha256 == anchor for one in log.entries)
-    if found and _after(log).get(anchor) != "done":
-        append(repo, {"at": at, "of": anchor, "state": "done"})
+    if anchor is not None and found and _after(log).get(anchor) != "done":
+        finish(repo, anchor, at)
+
+
+def read_history(repo: Path, rollouts: Rollouts | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read the log of a repository; return what was done, and what is wrong with the log.
+
+    Args:
+        repo: the repository folder.
+        rollouts: that are published; None: there are none.
+
+    Raises:
+        SyncError: the log cannot be read.
+    """
+    revision, anchor = (rollouts.revision, rollouts.audit) if rollouts else (0, None)
+    return history(read_log(repo), revision, anchor)
 
 
 def history(log: Log, revision: int, anchor: str | None) -> tuple[list[dict[str, Any]], list[str]]:

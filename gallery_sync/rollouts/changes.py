@@ -5,7 +5,7 @@ Rules this module keeps:
    refused: what an operator did meanwhile wins.
 2. One commit makes a change visible as a whole, also where it gives all devices another release.
 3. Each change is in the audit log before it is made, see gallery_sync.rollouts.audit.
-4. Who plans a rollout does not approve it, unless that is said aloud.
+4. Who plans a rollout does not approve it, except with the option --alone.
 5. Whoever aborts a rollout gives all devices a newer release of an earlier pair: devices that took the candidate go
    back by it. Devices with a release of their own get that pair again, under a number above it.
 6. Where signatures of people are missing, the change waits as a draft, and is not begun a second time.
@@ -13,7 +13,7 @@ Rules this module keeps:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -63,7 +63,7 @@ class _Edit:
     """A change before it is signed."""
 
     rollouts: Rollouts
-    says: Mapping[str, Any]  # for the audit log
+    details: Mapping[str, Any]  # for the audit log
     releases: tuple[Release, ...] = ()  # that are new, for the history
     base: Release | None = None  # that all devices run from now on; None: as before
 
@@ -80,32 +80,26 @@ def approve(desk: Desk, draft: PlanDraft, *, alone: bool = False) -> Changed:
     """
     if not alone and desk.by.strip().casefold() == draft.planned_by.strip().casefold():
         raise SyncError(
-            f"rollout {draft.id} was planned by {draft.planned_by}; another person approves it, or say aloud that "
-            "nobody else looks: --alone"
+            f"rollout {draft.id} was planned by {draft.planned_by}; another person must approve it; if there is "
+            "nobody else, give --alone"
         )
     if draft.waves[-1].buckets != BUCKETS:
         raise SyncError(f"rollout {draft.id}: its last wave has not all devices; make another draft")
 
     def make(published: Published, rollouts: Rollouts) -> _Edit:
-        if draft.digest() in approved_digests(desk.repo, rollouts):
+        if draft.digest() in approved_digests(audit.read_history(desk.repo, rollouts)[0]):
             raise SyncError(f"{desk.repo}: rollout {draft.id} was approved before; plan another one")
         plan = draft.approved(_check_candidate(published, draft, desk.now), desk.by, desk.now)
         plan = plan.model_copy(update={"open_waves": 1, "opened_at": write_time(desk.now)})
         held = [one for one in rollouts.held if one.sequence != draft.release]
-        says = {"release": draft.release, "planned_by": draft.planned_by, "digest": draft.digest(), "alone": alone}
-        return _Edit(rollouts.model_copy(update={"plan": plan, "held": held}), {"rollout": draft.id, **says})
+        details = {"release": draft.release, "planned_by": draft.planned_by, "digest": draft.digest(), "alone": alone}
+        return _Edit(rollouts.model_copy(update={"plan": plan, "held": held}), {"rollout": draft.id, **details})
 
     return _change(desk, "approve", make)
 
 
-def approved_digests(repo: Path, rollouts: Rollouts | None) -> set[str]:
-    """Return the digests of the plans that were approved, as the audit log says.
-
-    Raises:
-        SyncError: the log cannot be read.
-    """
-    anchor, revision = (rollouts.audit, rollouts.revision) if rollouts else (None, 0)
-    rows, _ = audit.history(audit.read_log(repo), revision, anchor)
+def approved_digests(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the digests of the plans that were approved, from the rows of the audit log."""
     return {str(row.get("digest")) for row in rows if (row.get("what"), row["state"]) == ("approve", "done")}
 
 
@@ -122,7 +116,7 @@ def _check_candidate(published: Published, draft: PlanDraft, now: datetime) -> R
     if head.security_floor > base.sequence:
         raise SyncError(
             f"{published.repo}: devices that confirm release {release.sequence} never run a bundle below "
-            f"{head.security_floor} again, and could not go back to release {published.newest_sequence}; raise the "
+            f"{head.security_floor} again, and could not go back to bundle {base.bundle_id}; raise the "
             "security floor when a rollout is complete"
         )
     if draft.abort_to is not None:
@@ -150,8 +144,8 @@ def open_next(desk: Desk, *, expected: int | None = None, reason: str | None = N
         if plan.open_waves >= len(plan.waves):
             raise SyncError(f"{desk.repo}: all waves of rollout {plan.id} are open; edge-sync rollout complete ends it")
         update = {"open_waves": plan.open_waves + 1, "opened_at": write_time(desk.now)}
-        says = {"rollout": plan.id, "wave": plan.open_waves + 1, "reason": reason}
-        return _Edit(rollouts.model_copy(update={"plan": plan.model_copy(update=update)}), says)
+        details = {"rollout": plan.id, "wave": plan.open_waves + 1, "reason": reason}
+        return _Edit(rollouts.model_copy(update={"plan": plan.model_copy(update=update)}), details)
 
     return _change(desk, "open", make, expected)
 
@@ -196,10 +190,10 @@ def resume(desk: Desk, gates: Mapping[str, float], deadline_s: float | None = No
         try:
             changed_gates = Gates.model_validate({**plan.gates.model_dump(), **gates})
         except ValueError as error:
-            raise SyncError("found a gate that is no percentage, expected 0 to 100") from error
+            raise SyncError(f"found the gates {dict(gates)}, expected percentages from 0 to 100") from error
         update = {"state": "running", "reason": None, "deadline": deadline, "gates": changed_gates}
-        says = {"rollout": plan.id, "gates": dict(gates), "deadline": deadline}
-        return _Edit(rollouts.model_copy(update={"plan": plan.model_copy(update=update)}), says)
+        details = {"rollout": plan.id, "gates": dict(gates), "deadline": deadline}
+        return _Edit(rollouts.model_copy(update={"plan": plan.model_copy(update=update)}), details)
 
     return _change(desk, "resume", make)
 
@@ -216,14 +210,14 @@ def complete(desk: Desk, *, expected: int | None = None, reason: str | None = No
         plan = _plan(desk, rollouts)
         if plan.open_waves < len(plan.waves):
             raise SyncError(
-                f"{desk.repo}: rollout {plan.id} has opened {plan.open_waves} of {len(plan.waves)} waves; edge-sync "
-                "rollout next opens them"
+                f"{desk.repo}: rollout {plan.id} has opened {plan.open_waves} of {len(plan.waves)} waves; open "
+                "the others first: edge-sync rollout next"
             )
-        says = {"rollout": plan.id, "release": plan.release.sequence, "reason": reason}
+        details = {"rollout": plan.id, "release": plan.release.sequence, "reason": reason}
         if plan.selector.terms:
-            return _Edit(with_group(rollouts, plan), says)
+            return _Edit(with_group(rollouts, plan), details)
         base = plan.release.model_copy(update={"created_at": desk.now.isoformat(timespec="seconds")})
-        return _Edit(with_base(published, rollouts, plan, desk.now), says, (base,), base)
+        return _Edit(with_base(published, rollouts, plan, desk.now), details, (base,), base)
 
     return _change(desk, "complete", make, expected)
 
@@ -251,8 +245,8 @@ def abort(desk: Desk, to: int | None = None, *, reason: str | None = None) -> Ch
         new = again(published, _check_target(published, target, desk.now), published.newest_sequence + 1, desk.now)
         groups = groups_again(published, rollouts, base, new, desk.now)
         releases = (new, *(one.release for one in groups if one.release.sequence > new.sequence))
-        says = {"rollout": plan.id, "release": new.sequence, "rollback_to": target, "reason": reason}
-        return _Edit(rollouts.model_copy(update={"plan": None, "groups": groups}), says, releases, new)
+        details = {"rollout": plan.id, "release": new.sequence, "rollback_to": target, "reason": reason}
+        return _Edit(rollouts.model_copy(update={"plan": None, "groups": groups}), details, releases, new)
 
     return _change(desk, "abort", make)
 
@@ -281,8 +275,8 @@ def pin(desk: Desk, selector: Selector, number: int, reason: str | None = None) 
         release = _check_target(published, number, desk.now)
         current = release.model_copy(update={"bundle_head": published.head_hashes[release.bundle_id]})
         new = Pin(selector=selector, release=current, by=desk.by, at=write_time(desk.now), reason=reason)
-        says = {"select": str(selector), "release": number, "reason": reason}
-        return _Edit(rollouts.model_copy(update={"pins": [*rollouts.pins, new]}), says)
+        details = {"select": str(selector), "release": number, "reason": reason}
+        return _Edit(rollouts.model_copy(update={"pins": [*rollouts.pins, new]}), details)
 
     return _change(desk, "pin", make)
 
@@ -325,9 +319,9 @@ def _change(desk: Desk, what: str, make: _Make, expected: int | None = None) -> 
 def _commit(desk: Desk, metadata: SignedMetadata, published: Published, what: str, edit: _Edit) -> Changed:
     anchor, at = published.rollouts.audit if published.rollouts else None, write_time(desk.now)
     audit.settle(desk.repo, audit.read_log(desk.repo), anchor, at)
-    new = put_rollouts(metadata, published, edit.rollouts)
-    says = {key: value for key, value in edit.says.items() if value not in (None, False, {})}
-    begun = {"at": at, "by": desk.by, "what": what, "revision": new.revision, "state": "begun", **says}
+    new = put_rollouts(metadata, published, edit.rollouts)  # checks the limits before anything is logged
+    details = {key: value for key, value in edit.details.items() if value not in (None, False, {})}
+    begun = {"at": at, "by": desk.by, "what": what, "revision": new.revision, "state": "begun", **details}
     sha256 = audit.append(desk.repo, begun)
     put_rollouts(metadata, published, edit.rollouts.model_copy(update={"audit": sha256}))
     for release in edit.releases:
@@ -335,8 +329,7 @@ def _commit(desk: Desk, metadata: SignedMetadata, published: Published, what: st
     if edit.base is not None:
         metadata.put("rollout", release_target(published.line), canonical_json(edit.base))
     committed = metadata.commit(desk.now)
-    state = {"state": "done"} if committed.draft is None else {"state": "waits", "draft": committed.draft.name}
-    audit.append(desk.repo, {"at": at, "of": sha256, **state})
+    audit.finish(desk.repo, sha256, at, committed.draft)
     return Changed(what, new.revision, committed.draft, tuple(committed.missing.values()))
 
 

@@ -3,14 +3,13 @@
 Rules this module keeps:
 1. One look is one decision at most, of `gates`, and one signed change. Nothing is remembered between looks: a process
    that is killed at any place goes on from the signed document.
-2. Where the devices cannot be looked at, nothing opens. This is counted and said.
+2. Where the devices cannot be looked at, nothing opens.
 3. What was decided for a revision is done for that revision only, see gallery_sync.rollouts.changes.
-4. A look that fails is counted and said; the next one tries again.
+4. A look that fails is counted and reported like every other one; the next one tries again.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,8 +25,6 @@ from gallery_sync.rollouts import changes
 from gallery_sync.rollouts.changes import ChangedError, Desk
 from gallery_sync.rollouts.fleet import Fleet
 from gallery_sync.rollouts.gates import Decision, count, decide, decide_blind
-
-log = logging.getLogger(__name__)
 
 NAME = "controller"
 
@@ -65,7 +62,6 @@ class Controller:
         except ChangedError as error:
             found = Look(None, "changed", str(error))
         except SyncError as error:
-            log.warning("%s", error)
             found = Look(None, "failed", str(error))
         self.counters[found.did] += 1
         return found
@@ -81,7 +77,6 @@ class Controller:
         try:
             decision = self._decide(plan, rollouts.pins)
         except SyncError as error:
-            log.warning("rollout %s: %s", plan.id, error)
             return Look(plan.id, "unreachable", f"nothing opens until the devices can be looked at: {error}")
         return self._do(plan, decision, rollouts.revision)
 

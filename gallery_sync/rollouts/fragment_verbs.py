@@ -1,24 +1,24 @@
-"""The verb `edge-sync config`: signed parts of the configuration, which devices take on trial when they are told to."""
+"""The verb `edge-sync config`: signed parts of the configuration, which devices take on trial on command."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gallery_sync.command_line import print_values, utc_now
-from gallery_sync.repository.verb_options import add_repo, key_ring
+from gallery_sync.command_line import print_values
+from gallery_sync.repository.verb_options import add_repo
+from gallery_sync.rollouts.argument_types import selector
+from gallery_sync.rollouts.verb_options import desk, say_draft
 
 if TYPE_CHECKING:
     from gallery_sync.formats.config import ConfigFragment
-    from gallery_sync.rollouts.changes import Desk
     from gallery_sync.rollouts.fragments import FragmentChange
 
 _ABOUT = (
-    "Sign keys of device.yaml that devices use over their own file. A device takes a fragment when the command config "
-    "says so, tries it, and returns to what it had if its cameras do not come back."
+    "Sign keys of device.yaml that devices use over their own file. On the command config, a device takes a fragment, "
+    "tries it, and returns to what it had if its cameras do not come back."
 )
 
 
@@ -41,12 +41,13 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     for parser, is_signed in ((published, True), (removed, True), (shown, False), (listed, False)):
         add_repo(parser, keys=is_signed)
         if is_signed:
-            parser.add_argument("--by", required=True, metavar="NAME", help="who does it, for the audit log")
+            parser.add_argument("--by", required=True, metavar="NAME", help="your name, for the audit log")
     for parser in (published, removed, shown):
         parser.add_argument("name", help="name of the fragment, such as night-mode")
     published.add_argument("--file", type=Path, required=True, help="YAML file with the keys")
     published.add_argument(
         "--select",
+        type=selector,
         default="",
         metavar="SELECTOR",
         help="devices that may take it, such as group=lab,site!=berlin (default: all of the line)",
@@ -57,22 +58,16 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _publish(arguments: argparse.Namespace) -> int:
     from edge.config.yaml_file import load_mapping
-    from edge.errors import SyncError
-    from gallery_sync.formats.rollouts import parse_selector
     from gallery_sync.rollouts.fragments import publish_fragment
 
-    try:
-        selector = parse_selector(arguments.select)
-    except ValueError as error:
-        raise SyncError(f"--select: {error}") from None
     values = load_mapping(arguments.file)
-    return _print_change(publish_fragment(_desk(arguments), arguments.name, values, selector), arguments)
+    return _print_change(publish_fragment(desk(arguments), arguments.name, values, arguments.select), arguments)
 
 
 def _remove(arguments: argparse.Namespace) -> int:
     from gallery_sync.rollouts.fragments import remove_fragment
 
-    return _print_change(remove_fragment(_desk(arguments), arguments.name), arguments)
+    return _print_change(remove_fragment(desk(arguments), arguments.name), arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -102,15 +97,9 @@ def _row(fragment: ConfigFragment) -> dict[str, object]:
     return {**fragment.model_dump(by_alias=True), "selector": str(fragment.selector)}
 
 
-def _desk(arguments: argparse.Namespace) -> Desk:
-    from gallery_sync.rollouts.changes import Desk
-
-    return Desk(arguments.repo, key_ring(arguments), arguments.by, utc_now())
-
-
 def _print_change(done: FragmentChange, arguments: argparse.Namespace) -> int:
     values: dict[str, object] = {"config": done.name, "revision": done.revision, "changed": done.changed}
     if done.draft is not None:
         values |= {"draft": str(done.draft), "waits_for": list(done.waits_for)}
-        print(f"edge-sync: devices see nothing of it until it is signed: edge-sync sign {done.draft}", file=sys.stderr)
+        say_draft(done.draft)
     return print_values(values, as_json=arguments.json)

@@ -6,7 +6,7 @@ Rules this module keeps:
    the signed list of the role rollout, which never goes back.
 3. A change is in the audit log before it is made, see gallery_sync.rollouts.audit.
 4. Publishing the same values for the same devices again changes nothing.
-5. A fragment changes no device by itself: a device takes it on trial when it is told to.
+5. A fragment changes no device by itself: a device takes it on trial, on command.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def publish_fragment(desk: Desk, name: str, values: Mapping[str, Any], selector:
         if len(data) > LARGEST_FRAGMENT_BYTES:
             raise SyncError(f"fragment {name}: found {len(data)} bytes, expected at most {LARGEST_FRAGMENT_BYTES}")
         metadata.put(_ROLE, config_target(line, name), data)
-        says = {"select": str(selector), "keys": _key_paths(values)}
-        return _commit(desk, metadata, "config publish", new.name, revision, says)
+        details = {"select": str(selector), "keys": _key_paths(values)}
+        return _commit(desk, metadata, "config publish", new.name, revision, details)
 
 
 def remove_fragment(desk: Desk, name: str) -> FragmentChange:
-    """Take a fragment out of the signed list. Devices that have it keep it until they are told otherwise.
+    """Take a fragment out of the signed list. Devices that have it keep it until another command.
 
     Raises:
         SyncError: there is none, a key is wrong, or the disk failed.
@@ -157,13 +157,12 @@ def _key_paths(values: Mapping[str, Any], above: str = "") -> list[str]:
 
 
 def _commit(
-    desk: Desk, metadata: SignedMetadata, what: str, name: str, revision: int, says: Mapping[str, Any]
+    desk: Desk, metadata: SignedMetadata, what: str, name: str, revision: int, details: Mapping[str, Any]
 ) -> FragmentChange:
     refuse_waiting(metadata, desk)
     at = write_time(desk.now)
-    about = {"what": what, "config": name, "config_revision": revision, **says}
+    about = {"what": what, "config": name, "config_revision": revision, **details}
     begun = audit.append(desk.repo, {"at": at, "by": desk.by, "state": "begun", **about})
     done = metadata.commit(desk.now)
-    state = {"state": "done"} if done.draft is None else {"state": "waits", "draft": done.draft.name}
-    audit.append(desk.repo, {"at": at, "of": begun, **state})
+    audit.finish(desk.repo, begun, at, done.draft)
     return FragmentChange(name, revision, changed=True, draft=done.draft, waits_for=tuple(done.missing.values()))

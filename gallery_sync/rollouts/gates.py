@@ -6,7 +6,7 @@ Rules this module keeps:
    failed. A pair that was confirmed under an earlier number needs no second trial.
 2. Reports are claims. A row counts only if the plan selects its labels, in the plan's line, its report is of the same
    device and line, and no pin holds the device where it is.
-3. A device that was not heard of since the approval is *away*: it is no success, and no failure either.
+3. A device whose last report is older than the approval is *away*: it is no success, and no failure either.
 4. No wave opens while the share of failed or silent devices is above its gate, before the soak is over, or before as
    many devices confirmed as must. A wave without devices is no success.
 5. At the deadline a rollout is complete, or it pauses with the reason. It never waits for ever.
@@ -109,9 +109,7 @@ def _is_trial_of(release: Release, one: Try) -> bool:
 
 def _of_confirmed(release: Release, last: Try, running: Running | None, *, had_trial: bool) -> State:
     wanted = (release.bundle_id, release.gallery_sequence)
-    if (last.bundle_id, last.gallery_sequence) != wanted or running is None:
-        return "failed"
-    if (running.bundle_id, running.gallery_sequence) != wanted:
+    if running is None or any((one.bundle_id, one.gallery_sequence) != wanted for one in (last, running)):
         return "failed"
     if running.release is not None and running.release != release.sequence:
         return "failed"
@@ -151,10 +149,7 @@ def count(plan: Plan, rows: Iterable[DeviceRow], now: float, pins: Sequence[Pin]
         state, wave = judge(plan, row, now, pins), plan.wave_of(row.device)
         if state is not None and wave is not None:
             found[wave].update((state, "devices"))
-    return [
-        WaveCount(*(one[key] for key in ("devices", "confirmed", "failed", "silent", "away", "in progress", "waiting")))
-        for one in found
-    ]
+    return [WaveCount(*(one[name.replace("_", " ")] for name in WaveCount.__slots__)) for one in found]
 
 
 def _age(row: DeviceRow) -> tuple[float, int, str]:
@@ -204,7 +199,7 @@ def _after_soak(plan: Plan, counts: list[WaveCount]) -> Decision:
     now_open = opened(plan, counts)
     unfinished = now_open.in_progress + now_open.waiting
     if unfinished:
-        return Decision("wait", f"{unfinished} devices did not finish yet")
+        return Decision("wait", f"{unfinished} devices have not finished yet")
     return Decision("complete", "all known devices finished, and the gates hold")
 
 
@@ -231,12 +226,12 @@ def decide_blind(plan: Plan, now: float) -> Decision:
 def gate_problem(plan: Plan, counts: list[WaveCount]) -> str | None:
     """Return which gate does not hold; None: all do."""
     now_open = opened(plan, counts)
-    for word, number, most in (
+    for verb, number, most in (
         ("failed", now_open.failed, plan.gates.max_failed_percent),
-        ("silent", now_open.silent, plan.gates.max_silent_percent),
+        ("are silent", now_open.silent, plan.gates.max_silent_percent),
     ):
         if number * 100 > most * now_open.counted:
-            return f"{number} of {now_open.counted} devices {word}, and {most:g} % may"
+            return f"{number} of {now_open.counted} devices {verb}, more than {most:g} %"
     return None
 
 
@@ -257,11 +252,11 @@ def _missing(plan: Plan, counts: list[WaveCount]) -> str | None:
         return None
     if now_open.devices < needed:
         return (
-            f"{now_open.confirmed} devices confirmed and {needed} must, and the open waves have only "
+            f"{now_open.confirmed} devices confirmed, {needed} must, and the open waves have only "
             f"{now_open.devices} known devices; wait for more, or open the next wave yourself: edge-sync rollout next"
         )
-    away = f" ({now_open.away} are away)" if now_open.away else ""
-    return f"{now_open.confirmed} of {now_open.devices} devices confirmed{away}, and {needed} must"
+    away = f" ({now_open.away} away)" if now_open.away else ""
+    return f"{now_open.confirmed} of {now_open.devices} devices confirmed{away}, {needed} must"
 
 
 def _text(moment: float) -> str:

@@ -1,4 +1,4 @@
-"""The verbs `edge-sync rollout create` and `approve`: one person plans a rollout, another one approves it."""
+"""The verbs `edge-sync rollout create` and `approve`: one person plans a rollout, another person approves it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 
 from edge.errors import SyncError
 from gallery_sync.command_line import print_values, utc_now
-from gallery_sync.formats.rollouts import Selector
 from gallery_sync.repository.verb_options import add_repo, published_in
 from gallery_sync.rollouts.argument_types import count, percent, seconds, selector
 from gallery_sync.rollouts.verb_options import (
     add_by,
     add_fleet,
     add_gates,
+    as_text,
     desk,
     fleet_of,
     gates_of,
@@ -27,10 +27,10 @@ def add_verbs(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _add_create(actions)
     approve = actions.add_parser("approve", help="sign a plan that another person made, and open its first wave")
     add_repo(approve)
-    approve.add_argument("id", help="the rollout")
-    approve.add_argument("--by", required=True, metavar="NAME", help="who approves it")
-    approve.add_argument("--digest", help="that you read; a plan that changed since is refused")
-    approve.add_argument("--alone", action="store_true", help="who planned it approves it: nobody else looks")
+    approve.add_argument("id", help="name of the rollout")
+    approve.add_argument("--by", required=True, metavar="NAME", help="your name, for the audit log")
+    approve.add_argument("--digest", help="digest of the plan that you read; another plan is refused")
+    approve.add_argument("--alone", action="store_true", help="approve a plan of your own, that nobody else looks at")
     approve.set_defaults(act=_approve)
 
 
@@ -46,7 +46,7 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="SELECTOR",
-        help="never these devices",
+        help="devices that never take it; repeat it for more",
     )
     create.add_argument("--canary", type=percent, default=5.0, metavar="5%", help="the first wave (default: 5%%)")
     create.add_argument(
@@ -61,7 +61,7 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=percent,
         action="append",
         metavar="25%",
-        help="a wave after it; a last one with all devices is added (default: 25%%)",
+        help="a wave after it; repeat it for more. A last one with all devices is added (default: 25%%)",
     )
     create.add_argument("--soak", type=seconds, default=3600.0, metavar="1h", help="time between waves (default: 1h)")
     create.add_argument(
@@ -72,14 +72,37 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--canary-at-least)",
     )
     add_gates(create)
-    create.add_argument("--silent-after", type=seconds, metavar="1h", help="such a device counts as silent")
     create.add_argument(
-        "--window", action="append", default=[], metavar="'Sat,Sun 02:00-05:00'", help="local time of the devices"
+        "--silent-after",
+        type=seconds,
+        metavar="1h",
+        help="time without a report after which a device that began is silent (default: 1h)",
     )
-    create.add_argument("--max-unavailable", type=count, metavar="N", help="devices that switch at a time")
-    create.add_argument("--unavailable-by", default="site", metavar="LABEL", help="per value of it (default: site)")
-    create.add_argument("--deadline", type=seconds, metavar="14d", help="then it is complete or pauses (default: 14d)")
-    create.add_argument("--abort-to", type=int, metavar="N", help="release to go back to (default: the newest one)")
+    create.add_argument(
+        "--window",
+        action="append",
+        default=[],
+        metavar="'Sat,Sun 02:00-05:00'",
+        help="when devices may begin, in their local time (default: always)",
+    )
+    create.add_argument(
+        "--max-unavailable", type=count, metavar="N", help="devices that may switch at the same time (default: all)"
+    )
+    create.add_argument(
+        "--unavailable-by",
+        default="site",
+        metavar="LABEL",
+        help="label: --max-unavailable counts for each of its values (default: site)",
+    )
+    create.add_argument(
+        "--deadline", type=seconds, metavar="14d", help="time until it completes or pauses (default: 14d)"
+    )
+    create.add_argument(
+        "--abort-to",
+        type=int,
+        metavar="N",
+        help="release whose pair devices get if it is aborted (default: the newest one)",
+    )
     add_by(create)
     add_fleet(create)
     create.set_defaults(act=_create)
@@ -88,9 +111,10 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _create(arguments: argparse.Namespace) -> int:
     import secrets
 
+    from gallery_sync.formats.rollouts import Selector
     from gallery_sync.repository.folder import locked
     from gallery_sync.rollouts import audit
-    from gallery_sync.rollouts.plans import Wish, describe, make_draft, write_draft
+    from gallery_sync.rollouts.plans import DEADLINE_S, Wish, describe, make_draft, write_draft
     from gallery_sync.trust.clock import write_time
 
     fleet, by, now = fleet_of(arguments), who(arguments), utc_now()
@@ -112,13 +136,13 @@ def _create(arguments: argparse.Namespace) -> int:
         max_unavailable=arguments.max_unavailable,
         unavailable_by=arguments.unavailable_by,
         abort_to=arguments.abort_to,
-        **({"deadline_s": arguments.deadline} if arguments.deadline is not None else {}),
+        deadline_s=DEADLINE_S if arguments.deadline is None else arguments.deadline,
     )
     with locked(arguments.repo):
         done = make_draft(wish, published, secrets.token_hex(16), now, rows)
         path = write_draft(arguments.repo, done.draft)
-        says = {"rollout": done.draft.id, "release": done.draft.release, "digest": done.draft.digest()}
-        audit.append(arguments.repo, {"at": write_time(now), "by": by, "what": "create", "state": "done", **says})
+        details = {"rollout": done.draft.id, "release": done.draft.release, "digest": done.draft.digest()}
+        audit.append(arguments.repo, {"at": write_time(now), "by": by, "what": "create", "state": "done", **details})
     for note in done.notes:
         print(f"edge-sync: {note}", file=sys.stderr)
     print(
@@ -127,16 +151,21 @@ def _create(arguments: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     known = {"devices": list(done.known)} if done.known is not None else {}
-    return print_values({**describe(done.draft), **known, "draft": str(path)}, as_json=arguments.json)
+    values = {**describe(done.draft), **known, "draft": str(path)}
+    shown = values if arguments.json else {key: as_text(value) for key, value in values.items()}
+    return print_values(shown, as_json=arguments.json)
 
 
 def _approve(arguments: argparse.Namespace) -> int:
     from gallery_sync.rollouts import changes
-    from gallery_sync.rollouts.plans import describe, read_draft
+    from gallery_sync.rollouts.plans import describe, draft_path, read_draft
 
     draft = read_draft(arguments.repo, arguments.id)
     if arguments.digest and arguments.digest != draft.digest():
-        raise SyncError(f"rollout {draft.id} has the digest {draft.digest()} and not {arguments.digest}; read it again")
+        path = draft_path(arguments.repo, draft.id)
+        raise SyncError(f"{path}: found another plan than the one of --digest; read it again")
+    done = changes.approve(desk(arguments), draft, alone=arguments.alone)
+    print("edge-sync: you approved this plan:", file=sys.stderr)
     for key, value in describe(draft).items():
-        print(f"edge-sync: {key}: {value}", file=sys.stderr)
-    return print_changed(changes.approve(desk(arguments), draft, alone=arguments.alone), arguments)
+        print(f"  {key}: {as_text(value)}", file=sys.stderr)
+    return print_changed(done, arguments)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -41,6 +42,8 @@ from gallery_sync.formats.rollouts import (
     Seconds,
     Selector,
     Wave,
+    bucket_of,
+    selects,
 )
 from gallery_sync.repository.files import read_file, write_file
 from gallery_sync.repository.published import Published
@@ -76,7 +79,7 @@ class PlanDraft(Document):
     planned_at: Time
 
     def digest(self) -> str:
-        """Return what names this draft to the last letter."""
+        """Return a hash that changes with every letter of this draft."""
         return hashlib.sha256(canonical_json(self)).hexdigest()[:16]
 
     def approved(self, release: Release, by: str, now: datetime) -> Plan:
@@ -155,7 +158,7 @@ def make_draft(
     release = candidate(published, wish.release)
     _check(wish, published)
     devices = _selected(wish, published.line, rows) if rows is not None else None
-    buckets = None if devices is None else sorted(_bucket(salt, device) for device in devices)
+    buckets = None if devices is None else sorted(bucket_of(salt, device) for device in devices)
     limits = wave_limits([wish.canary_percent, *wish.wave_percents], wish.canary_at_least, buckets)
     known = _known(limits, buckets)
     try:
@@ -200,24 +203,23 @@ def candidate(published: Published, number: int | None) -> Release:
     Raises:
         SyncError: there is no such release, or it is not newer than what devices have.
     """
-    rollouts, line = published.rollouts, published.line
-    usable = [*rollouts.held, *(one.release for one in rollouts.groups)] if rollouts else []
-    if number is None:
-        usable = rollouts.held[-1:] if rollouts else []
-    found = next((one for one in usable if number in (None, one.sequence)), None)
-    if found is None and number is None:
+    rollouts, line, repo = published.rollouts, published.line, shlex.quote(str(published.repo))
+    held = rollouts.held if rollouts else []
+    of_groups = [one.release for one in rollouts.groups] if rollouts else []
+    if number is None and not held:
         raise SyncError(f"{published.repo}: no release is held; publish one with edge-sync publish --hold")
+    found = held[-1] if number is None else next((one for one in [*held, *of_groups] if one.sequence == number), None)
     if found is None:
         raise SyncError(
             f"{published.repo}: release {number} is not held; publish it with edge-sync publish --hold, or hold an "
-            f"earlier pair: edge-sync rollback {line} --to {number} --hold"
+            f"earlier pair: edge-sync rollback {line} --to {number} --repo {repo} --hold"
         )
-    others = [published.release, *(one.release for one in rollouts.groups)] if rollouts else []
+    others = [published.release, *of_groups]
     newest = max((one.sequence for one in others if one is not None and one.sequence != found.sequence), default=0)
     if published.release is None or found.sequence < newest:
         raise SyncError(
             f"{published.repo}: release {found.sequence} is older than release {newest}, which devices have; give its "
-            f"pair a new number: edge-sync rollback {line} --to {found.sequence} --hold"
+            f"pair a new number: edge-sync rollback {line} --to {found.sequence} --repo {repo} --hold"
         )
     return found
 
@@ -307,14 +309,9 @@ def _selected(wish: Wish, line: str, rows: Iterable[DeviceRow]) -> set[str]:
     found = set()
     for row in rows:
         labels = labels_of(row)
-        excluded = any(one.matches(labels) for one in wish.exclude)
-        if row.line == line and wish.selector.matches(labels) and not excluded:
+        if row.line == line and selects(wish.selector, wish.exclude, labels):
             found.add(row.device)
     return found
-
-
-def _bucket(salt: str, device_id: str) -> int:
-    return Plan.model_construct(salt=salt).bucket(device_id)
 
 
 def _known(limits: Sequence[int], buckets: Sequence[int] | None) -> tuple[int, ...] | None:
@@ -332,9 +329,9 @@ def _notes(wish: Wish, limits: Sequence[int], buckets: Sequence[int] | None) -> 
         yield f"only {len(buckets)} known devices are selected, and all are in the first wave"
     wanted = {wish.canary_percent, *wish.wave_percents, 100.0}
     if len(limits) < len(wanted):
-        yield f"waves that would add nothing are left out: there are {len(limits)}, not {len(wanted)}"
+        yield f"waves that would add nothing are left out: found {len(wanted)}, kept {len(limits)}"
     if buckets is None and wish.canary_at_least > 1:
-        yield "no devices are known without --fleet, so --canary-at-least only says how many must confirm"
+        yield "no devices are known without --fleet, so --canary-at-least only sets how many must confirm"
 
 
 def _free_id(repo: Path, number: int) -> str:
@@ -344,7 +341,7 @@ def _free_id(repo: Path, number: int) -> str:
 
 
 def describe(draft: PlanDraft) -> Mapping[str, object]:
-    """Return what a draft says, for people and programs."""
+    """Return what is in a draft, for people and programs."""
     return {
         "rollout": draft.id,
         "release": draft.release,

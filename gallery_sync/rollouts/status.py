@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from gallery_sync.formats.reports import DeviceRow
-from gallery_sync.formats.rollouts import Pin, Plan, Rollouts
+from gallery_sync.formats.rollouts import Pin, Plan
 from gallery_sync.repository.published import Published
 from gallery_sync.rollouts import audit
 from gallery_sync.rollouts.changes import approved_digests
@@ -25,14 +25,15 @@ def status(published: Published, now: datetime, rows: Sequence[DeviceRow] | None
     Args:
         published: what the repository has.
         now: the time, in UTC.
-        rows: what is known of the devices; None: nobody was asked.
+        rows: what is known of the devices; None: nothing.
         unreadable: rows that were left out.
 
     Raises:
         SyncError: the audit log cannot be read.
     """
     rollouts = published.rollouts
-    approved = approved_digests(published.repo, rollouts)
+    done, _ = audit.read_history(published.repo, rollouts)
+    approved = approved_digests(done)
     found: Row = {
         "line": published.line,
         "base": published.release.sequence if published.release else None,
@@ -44,22 +45,20 @@ def status(published: Published, now: datetime, rows: Sequence[DeviceRow] | None
         "drafts": [one.id for one in drafts(published.repo) if one.digest() not in approved],
     }
     if rollouts is not None and rollouts.plan is not None:
-        found["rollout"] = of_plan(rollouts.plan, rollouts.pins, now, rows)
-        found["rollout"]["blind"] = _is_blind(published.repo, rollouts)
+        found["rollout"] = _of_plan(rollouts.plan, rollouts.pins, now, rows)
+        found["rollout"]["blind"] = _is_blind(rollouts.plan, done)
         if rows is not None:
             found["rollout"]["unreadable_rows"] = unreadable
     return found
 
 
-def _is_blind(repo: Path, rollouts: Rollouts) -> bool:
+def _is_blind(plan: Plan, done: Sequence[Row]) -> bool:
     """Return whether the controller opened the last wave without a look at devices."""
-    entries, _ = audit.history(audit.read_log(repo), rollouts.revision, rollouts.audit)
-    named = rollouts.plan.id if rollouts.plan else None
-    opened = [one for one in entries if one.get("rollout") == named and one.get("what") == "open"]
+    opened = [one for one in done if (one.get("rollout"), one.get("what")) == (plan.id, "open")]
     return bool(opened) and str(opened[-1].get("reason")).startswith(BLIND)
 
 
-def of_plan(plan: Plan, pins: Sequence[Pin], now: datetime, rows: Sequence[DeviceRow] | None) -> Row:
+def _of_plan(plan: Plan, pins: Sequence[Pin], now: datetime, rows: Sequence[DeviceRow] | None) -> Row:
     """Return how far a rollout is; see `status`."""
     moment = now.timestamp()
     counts = count(plan, rows, moment, pins) if rows is not None else None
@@ -108,12 +107,7 @@ def _wave(plan: Plan, number: int, found: WaveCount | None) -> Row:
         "min_confirmed": wave.min_confirmed,
         "soak_s": wave.soak_s,
     }
-    if found is not None:
-        row |= {
-            name: getattr(found, name)
-            for name in ("devices", "confirmed", "failed", "silent", "away", "in_progress", "waiting")
-        }
-    return row
+    return row | (asdict(found) if found is not None else {})
 
 
 def print_status(found: Row) -> list[str]:
@@ -123,6 +117,8 @@ def print_status(found: Row) -> list[str]:
     lines += [f"devices of {select}: release {number}" for select, number in found["groups"].items()]
     if found["held"]:
         lines.append(f"held back: {', '.join(map(str, found['held']))}")
+    if found["pins"]:
+        lines.append(f"pinned: {found['pins']} selectors, see edge-sync rollout pins")
     plan = found["rollout"]
     if plan is None:
         waiting = f"; drafts: {', '.join(found['drafts'])}" if found["drafts"] else ""
@@ -133,7 +129,7 @@ def print_status(found: Row) -> list[str]:
     lines += [_wave_line(wave) for wave in plan["waves"]]
     lines += [f"{one['device']} {one['state']}: {one['reason']}" for one in plan.get("troubled", ())]
     if plan["blind"]:
-        lines.append("opened blind: nobody looked at the devices")
+        lines.append("opened blind: without a look at the devices")
     if plan["soak_left_s"]:
         lines.append(f"soak: {plan['soak_left_s']} s left")
     if "next" in plan:

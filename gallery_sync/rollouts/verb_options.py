@@ -1,31 +1,30 @@
-"""What the verbs of a rollout share: options, who does it, where devices are known, and how a change is printed."""
+"""What the verbs of a rollout share: options, the operator, where devices are known, and how a change is printed."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import SyncError
-from gallery_sync.command_line import add_ca_file, print_values, utc_now
-from gallery_sync.formats.rollouts import Gates
+from gallery_sync.command_line import FLEET_TOKEN, add_ca_file, print_values, utc_now
 from gallery_sync.repository.verb_options import key_ring
 from gallery_sync.rollouts.argument_types import share
 
 if TYPE_CHECKING:
+    from gallery_sync.formats.rollouts import Gates
     from gallery_sync.rollouts.changes import Changed, Desk
     from gallery_sync.rollouts.fleet import Fleet
-
-TOKEN = "FINESIGHT_FLEET_TOKEN"  # noqa: S105  the name of a variable
 
 
 def add_gates(parser: argparse.ArgumentParser, failed: str = "0%%", silent: str = "10%%") -> None:
     """Add the gates that can change while a rollout is under way."""
-    for name, metavar, word, default in (("failed", "2%", "failed", failed), ("silent", "10%", "silent", silent)):
-        told = f"more {word} devices pause it (default: {default})"
-        parser.add_argument(f"--max-{name}", type=share, metavar=metavar, help=told)
+    for name, metavar, word, default in (("failed", "2%", "failed", failed), ("silent", "10%", "are silent", silent)):
+        text = f"pause when more devices than this {word} (default: {default})"
+        parser.add_argument(f"--max-{name}", type=share, metavar=metavar, help=text)
 
 
 def add_fleet(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +32,14 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fleet",
         metavar="URL",
-        help=f"fleet server, or a file of its devices; its token is in ${TOKEN}",
+        help=f"fleet server, or a file of its devices; its token is in ${FLEET_TOKEN}",
     )
     add_ca_file(parser)
 
 
 def add_by(parser: argparse.ArgumentParser) -> None:
-    """Add who does it."""
-    parser.add_argument("--by", metavar="NAME", help="who does it (default: your user name)")
+    """Add the name of the operator."""
+    parser.add_argument("--by", metavar="NAME", help="your name, for the audit log (default: your user name)")
 
 
 def print_changed(done: Changed, arguments: argparse.Namespace) -> int:
@@ -52,6 +51,15 @@ def print_changed(done: Changed, arguments: argparse.Namespace) -> int:
     return print_values(values, as_json=arguments.json)
 
 
+def as_text(value: object) -> str:
+    """Return a value of a plan or of the audit log as people read it."""
+    if isinstance(value, Mapping):
+        value = [f"{key} {one}" for key, one in value.items()]
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 def say_draft(draft: Path) -> None:
     """Say that a change waits for signatures."""
     print(f"edge-sync: devices see nothing of it until it is signed: edge-sync sign {draft}", file=sys.stderr)
@@ -61,7 +69,7 @@ def desk(arguments: argparse.Namespace) -> Desk:
     """Return where and by whom rollouts are changed.
 
     Raises:
-        SyncError: the keys are missing or damaged, or nobody says who it is.
+        SyncError: the keys are missing or damaged, or the operator has no name.
     """
     from gallery_sync.rollouts.changes import Desk
 
@@ -76,14 +84,14 @@ def fleet_of(arguments: argparse.Namespace) -> Fleet | None:
     """
     from gallery_sync.rollouts.fleet import open_fleet
 
-    return open_fleet(arguments.fleet, os.environ.get(TOKEN), arguments.ca_file) if arguments.fleet else None
+    return open_fleet(arguments.fleet, os.environ.get(FLEET_TOKEN), arguments.ca_file) if arguments.fleet else None
 
 
 def who(arguments: argparse.Namespace) -> str:
-    """Return who does it.
+    """Return the name of the operator: the given one, or the user name.
 
     Raises:
-        SyncError: nobody says it.
+        SyncError: there is neither.
     """
     import getpass
 
@@ -92,11 +100,13 @@ def who(arguments: argparse.Namespace) -> str:
     try:
         return getpass.getuser()[:80]
     except (KeyError, OSError) as error:
-        raise SyncError("this system does not say who you are; give --by NAME") from error
+        raise SyncError("found no user name for you on this system; give --by NAME") from error
 
 
 def gates_of(arguments: argparse.Namespace) -> Gates:
     """Return the gates of a new rollout."""
+    from gallery_sync.formats.rollouts import Gates
+
     wanted = {
         "max_failed_percent": arguments.max_failed,
         "max_silent_percent": arguments.max_silent,

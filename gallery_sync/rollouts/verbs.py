@@ -12,14 +12,23 @@ from gallery_sync.command_line import utc_now
 from gallery_sync.repository.verb_options import add_repo, key_ring, published_in
 from gallery_sync.rollouts import plan_verbs
 from gallery_sync.rollouts.argument_types import seconds, selector
-from gallery_sync.rollouts.verb_options import add_by, add_fleet, add_gates, desk, fleet_of, print_changed, say_draft
+from gallery_sync.rollouts.verb_options import (
+    add_by,
+    add_fleet,
+    add_gates,
+    as_text,
+    desk,
+    fleet_of,
+    print_changed,
+    say_draft,
+)
 
 if TYPE_CHECKING:
     from gallery_sync.rollouts.controller import Look
 
 _ABOUT = (
-    "Bring a release that is held back to devices in waves. One person plans it, another one approves it, and a "
-    "controller opens the waves while the devices say that it works."
+    "Bring a release that is held back to devices in waves. One person plans it, another person approves it, and a "
+    "controller opens the waves while devices report that it works."
 )
 
 
@@ -28,7 +37,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     rollout = verbs.add_parser("rollout", help="bring a release to devices in waves", description=_ABOUT)
     actions = rollout.add_subparsers(dest="action", required=True)
     plan_verbs.add_verbs(actions)
-    status = actions.add_parser("status", help="show what is under way, by wave")
+    status = actions.add_parser("status", help="show the rollout that is under way, by wave")
     add_repo(status, keys=False)
     add_fleet(status)
     status.set_defaults(act=_status)
@@ -41,11 +50,11 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _add_control(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    pause = actions.add_parser("pause", help="let no device begin any more")
+    pause = actions.add_parser("pause", help="let no further device begin")
     resume = actions.add_parser("resume", help="go on with a paused rollout")
     following = actions.add_parser("next", help="open the next wave yourself")
-    complete = actions.add_parser("complete", help="end a rollout whose waves are all open: its release stays")
-    abort = actions.add_parser("abort", help="end a rollout: devices that took its release go back")
+    complete = actions.add_parser("complete", help="end a rollout whose waves are all open; devices keep its release")
+    abort = actions.add_parser("abort", help="end a rollout; devices that took its release go back")
     for parser, act in (
         *((pause, _pause), (resume, _resume), (following, _next)),
         *((complete, _complete), (abort, _abort)),
@@ -55,19 +64,25 @@ def _add_control(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         parser.set_defaults(act=act)
     for parser in (pause, following, complete, abort):
         parser.add_argument("--reason", help="for the status and the audit log")
-    add_gates(resume, "as before", "as before")
-    resume.add_argument("--deadline", type=seconds, metavar="7d", help="another deadline, from now")
-    abort.add_argument("--to", type=int, metavar="N", help="release whose pair all devices get")
+    add_gates(resume, "unchanged", "unchanged")
+    resume.add_argument("--deadline", type=seconds, metavar="7d", help="new deadline, from now (default: unchanged)")
+    abort.add_argument(
+        "--to", type=int, metavar="N", help="release whose pair all devices get (default: that of the plan)"
+    )
 
 
 def _add_run(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    run = actions.add_parser("run", help="open waves, pause and complete, as the devices say")
+    run = actions.add_parser("run", help="open waves, pause and complete, from what devices report")
     add_repo(run)
     add_fleet(run)
-    run.add_argument("--once", action="store_true", help="look once, and end")
+    run.add_argument("--once", action="store_true", help="look once, and stop")
     run.add_argument("--every", type=seconds, default=30.0, metavar="30s", help="time between looks (default: 30s)")
-    run.add_argument("--until-end", action="store_true", help="end with the rollout: 0 when complete, 1 when paused")
-    run.add_argument("--blind", action="store_true", help="without a fleet server: only the soak counts")
+    run.add_argument(
+        "--until-end",
+        action="store_true",
+        help="stop when the rollout ends: exit code 0 if it is complete, 1 if it is paused",
+    )
+    run.add_argument("--blind", action="store_true", help="look at no device: only the soak counts")
     run.set_defaults(act=_run)
 
 
@@ -81,8 +96,8 @@ def _add_pins(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         parser.add_argument("--select", type=selector, required=True, metavar="SELECTOR", help="which devices")
         add_by(parser)
         parser.set_defaults(act=act)
-    pin.add_argument("--release", type=int, required=True, metavar="N", help="release")
-    pin.add_argument("--reason", help="why")
+    pin.add_argument("--release", type=int, required=True, metavar="N", help="release at which they stay")
+    pin.add_argument("--reason", help="for the audit log")
     pins.set_defaults(act=_pins)
 
 
@@ -170,20 +185,18 @@ def _pins(arguments: argparse.Namespace) -> int:
 def _history(arguments: argparse.Namespace) -> int:
     from gallery_sync.rollouts import audit
 
-    rollouts = published_in(arguments.repo).rollouts
-    anchor = rollouts.audit if rollouts else None
-    rows, problems = audit.history(audit.read_log(arguments.repo), rollouts.revision if rollouts else 0, anchor)
+    rows, problems = audit.read_history(arguments.repo, published_in(arguments.repo).rollouts)
     for problem in problems:
         print(f"edge-sync: {audit.log_path(arguments.repo)}: {problem}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(rows))
     else:
         for row in rows:
-            rest = {key: value for key, value in row.items() if key not in ("at", "by", "what", "state", "revision")}
-            said = ", ".join(f"{key} {value}" for key, value in sorted(rest.items()))
+            rest = sorted(row.keys() - {"at", "by", "what", "state", "revision"})
+            details = ", ".join(f"{key} {as_text(row[key])}" for key in rest if row[key] != "")
             state = "" if row["state"] == "done" else f" ({row['state']})"
-            print(f"{row.get('at')} {row.get('by')}: {row.get('what')} {said}{state}")
-    return 1 if any("torn" not in problem for problem in problems) else 0
+            print(f"{row.get('at')} {row.get('by')}: {row.get('what')} {details}{state}")
+    return 0 if all(problem.endswith(audit.TORN) for problem in problems) else 1
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -193,7 +206,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     fleet = fleet_of(arguments)
     if (fleet is None) != arguments.blind:
-        raise SyncError("say how devices are looked at: --fleet URL, or --blind for the soak alone; not both")
+        raise SyncError("give --fleet URL, or --blind to go by the soak alone; not both")
     controller = Controller(arguments.repo, lambda: key_ring(arguments), fleet, utc_now)
 
     def say(look: Look) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.messaging.age_clock import AgeClock
 from edge.messaging.outbox import Outbox
 from edge.messaging.payload import event_payload
+from edge.telemetry.age_clock import AgeClock
 from edge.telemetry.counters import Counters
 from tests.edge.recognition.test_pipeline import Bench, kinds
 from tests.fakes_engine import frame_at, no_box_map

@@ -79,7 +79,7 @@ def test_good_overlay_is_taken_and_a_bad_one_is_taken_back(tmp_path):
         assert current(state) == "night-mode 3"
 
         overlay_path(state).write_bytes(b"{")
-        until(lambda: "is damaged" in refused(state), "the overlay is ignored and told")
+        until(lambda: "is damaged" in refused(state), "the overlay is ignored and reported")
     assert current(state) is None
     assert log.read_text().count("'changed': ['shelf']") == 2  # it went on when the other camera changed, twice
     assert log.read_text().count("'changed': ['gate']") == 2

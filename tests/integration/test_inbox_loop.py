@@ -5,10 +5,6 @@ from __future__ import annotations
 import csv
 import http.client
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +23,7 @@ from gallery_sync import cli as sync_cli
 from gallery_sync.collector.inbox import Inbox
 from gallery_sync.collector.server import FleetServer, Listen, Parts
 from gallery_sync.repository.publish import publish
+from tests.integration.edge_process import running_edge
 from tests.integration.kiosk_scene import DEMO, poses, probe
 from tests.integration.mosquitto import free_port
 from tests.integration.small_demo import small_bundle
@@ -34,7 +31,6 @@ from tests.sync_samples import keys_of, make_repository, pull_folder, time_now
 from tests.waiting import until
 from trainer import cli as trainer_cli
 
-ROOT = Path(__file__).parents[2]
 TAUGHT, SEEN, KNOWN = "car-03", "can-09", "can-12"  # the gallery lacks the first two
 CATEGORIES = {"car", "can"}
 TAUGHT_LABEL, SEEN_LABEL = "Grandmother's car", "Lentil soup"
@@ -134,18 +130,10 @@ def running(folder: Path, inbox: str) -> Iterator[Kiosk]:
         f"kiosk: {{camera: counter, port: {port}, looks: 2, upload_url: '{inbox}', upload_token: '{TOKEN}'}}\n"
         f"unknowns: {{upload_url: '{inbox}', upload_token: '{TOKEN}'}}\n"
     )
-    command = [sys.executable, "-m", "edge", "run", "-c", folder / "device.yaml"]
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            kiosk = Kiosk(port)
-            until(kiosk.sees, "the kiosk has a picture", DEADLINE_S)
-            yield kiosk
-        finally:
-            process.send_signal(signal.SIGTERM)
-            log = process.communicate(timeout=30)[1]
-    assert process.returncode == 0, log
-    assert "Traceback" not in log, log
-    assert TOKEN not in log
+    with running_edge(folder / "device.yaml", TOKEN):
+        kiosk = Kiosk(port)
+        until(kiosk.sees, "the kiosk has a picture", DEADLINE_S)
+        yield kiosk
 
 
 @pytest.fixture

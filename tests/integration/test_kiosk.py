@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from edge.bundle import slots
 from edge.bundle.install import install_gallery
 from tests.edge.uploads.test_upload import http_server
+from tests.integration.edge_process import running_edge
 from tests.integration.kiosk_scene import DEMO, KNOWN_LABEL, UNKNOWN, UNKNOWN_LABEL, install_without, poses, write_video
 from tests.integration.mosquitto import free_port
 
@@ -51,17 +51,9 @@ def device(folder: Path, port: int, upload_url: str):
         f"recognition: {{min_looks: 2}}\n"
         f"kiosk: {{camera: counter, port: {port}, token: '{TOKEN}', upload_url: '{upload_url}'}}\n"
     )
-    command = [sys.executable, "-m", "edge", "run", "-c", config]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            _wait_until_served(port)
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            log = process.communicate(timeout=30)[1]
-    assert process.returncode == 0, log
-    assert "Traceback" not in log, log
-    assert TOKEN not in log
+    with running_edge(config, TOKEN):
+        _wait_until_served(port)
+        yield
 
 
 def _wait_until_served(port: int) -> None:

@@ -50,7 +50,7 @@ def run_inbox(args: argparse.Namespace) -> dict[str, object]:
         raise TrainError("--bundle and --gallery: found one, expected both or none")
     if args.apply is not None:
         if args.bundle or args.archive:
-            raise TrainError("--apply takes decisions alone; leave out --bundle, --gallery and --archive")
+            raise TrainError("--apply only takes decisions; leave out --bundle, --gallery and --archive")
         return _apply(args.apply, ReviewFolder(args.out))
     if args.inbox is None:
         raise TrainError("give the folder of the inbox, or --apply REVIEW")
@@ -101,7 +101,7 @@ def _apply(table: Path, review: ReviewFolder) -> dict[str, object]:
     cases = _cases(review, None)
     decisions, left_out = read_review(table, cases)
     for where, why in left_out.items():
-        log.warning("%s: left out %s", table, f"{where}: {why}" if why else where)
+        log.warning("%s: left out %s: %s", table, where, why)
     review.decisions |= {one.group: one for one in decisions}
     review.save()
     index = review.folder / "index.csv"
@@ -118,7 +118,8 @@ def _cases(review: ReviewFolder, proposer: Proposer | None, fixed: Collection[st
 
     Args:
         review: what was taken.
-        proposer: makes new proposals for groups that nobody has decided on; None: those of before, or of the device.
+        proposer: makes new proposals for groups that nobody has decided on; None: the earlier ones count, or those of
+            the device.
         fixed: groups whose proposals stay as they were shown.
     """
     from trainer.inbox.review import Case

@@ -58,7 +58,7 @@ def review_page(cases: Sequence[Case], thumbnail: Thumbnail) -> bytes:
 
 
 def write_sheets(review: ReviewFolder, cases: Sequence[Case]) -> int:
-    """Write contact sheets with the first picture of each group, and remove those of before; return how many.
+    """Write contact sheets with the first picture of each group, and remove the earlier sheets; return how many.
 
     Raises:
         DataError: one cannot be written.

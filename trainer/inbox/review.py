@@ -2,7 +2,7 @@
 
 Rules this module keeps:
 1. Only the columns `group`, `category` and `decision` are read back. Everything else is for people.
-2. A decision that cannot be understood is left out and said. The others count.
+2. A decision that cannot be understood is left out and reported. The others count.
 3. No cell that a device wrote is a formula: a spreadsheet gets it with `'` in front.
 """
 
@@ -25,7 +25,8 @@ COLUMNS = (
     *(f"{name}_{number}" for number in (1, 2, 3) for name in ("proposal", "similarity")),
 )
 HOW = (
-    "accept 1, accept 2, accept 3, new NAME, unknown, or reject; empty: not decided, and a taught item as it was taught"
+    "accept 1, accept 2, accept 3, new NAME, unknown, or reject; "
+    "empty: a taught item stays as it was taught, and an unknown object undecided"
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _MAX_NAME_CHARACTERS = 200
@@ -101,7 +102,7 @@ def read_review(file: Path, cases: Mapping[str, Case]) -> tuple[list[Decision], 
     table = read_table(file)
     table.require("group", "decision", "category")
     decisions: dict[str, Decision] = {}
-    left_out = dict.fromkeys(table.left_out, "")
+    left_out = dict(line.removeprefix(f"{file}: ").split(": ", 1) for line in table.left_out)
     for line, values in table.rows:
         group, where = _bare(values["group"]), f"line {line}"
         if group not in cases:

@@ -4,7 +4,7 @@ Rules this module keeps:
 1. Nothing is extracted to a name from outside. A zip file holds exactly the entries that a device writes, bounded in
    number and in bytes before and while they are read.
 2. A picture is one that a device reads: JPEG, PNG or WebP, by its content, whole, and not too large.
-3. A damaged picture of a taught item is left out alone; anything else that is wrong leaves out the file.
+3. Of a taught item, only the damaged pictures are left out; anything else that is wrong leaves out the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -63,7 +63,7 @@ class Submission:
 
     kind: Kind
     sha256: str  # of the upload
-    record: TaughtItem | UnknownObject | None  # None: a picture alone
+    record: TaughtItem | UnknownObject | None  # None: only a picture
     pictures: tuple[Picture, ...]  # at least one
     left_out: tuple[str, ...] = ()  # why other pictures cannot be used
 
@@ -74,17 +74,23 @@ def digest_of(file: InboxFile) -> str:
     Raises:
         DataError: it cannot be read.
     """
-    return hashlib.sha256(b"".join(_contents(file))).hexdigest()
+    return _digest(_contents(file))
 
 
-def read_submission(file: InboxFile) -> Submission:
-    """Read and check an upload.
+def read_submission(file: InboxFile, is_known: Callable[[str], bool] = lambda _: False) -> Submission | None:
+    """Read and check an upload; return None if it is known.
+
+    Args:
+        file: of the upload.
+        is_known: returns whether an upload of this hash was taken.
 
     Raises:
         DataError: it is not what a device sends; the message is one line, and does not name the file.
     """
     contents = _contents(file)
-    sha256 = hashlib.sha256(b"".join(contents)).hexdigest()
+    sha256 = _digest(contents)
+    if is_known(sha256):
+        return None
     if file.is_picture and file.record is None:
         return Submission("unknown", sha256, None, (_picture(contents[0], "the file"),))
     entries = {PICTURE: contents[0], RECORD: contents[1]} if file.record else _unpack(contents[0])
@@ -101,6 +107,10 @@ def read_submission(file: InboxFile) -> Submission:
 
 def _contents(file: InboxFile) -> list[bytes]:
     return [_read(file.path, MAX_FILE_BYTES)] + ([_read(file.record, MAX_JSON_BYTES)] if file.record else [])
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def _read(path: Path, most: int) -> bytes:

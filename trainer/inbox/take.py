@@ -15,7 +15,7 @@ from edge.unknowns.record import UnknownObject
 from trainer.data.duplicates import NEAR_BITS, NEAR_COLOUR, PerceptualHash
 from trainer.inbox.listing import InboxFile, list_inbox
 from trainer.inbox.state import Proposal, ReviewFolder, Taken, looks_in_hex
-from trainer.inbox.submission import Submission, digest_of, read_submission
+from trainer.inbox.submission import Submission, read_submission
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +29,13 @@ class Taking:
     files: list[InboxFile] = field(default_factory=list)  # that are taken, now or earlier
     taught: int = 0
     unknown: int = 0
-    folded: int = 0  # unknown objects that look like one of before
+    folded: int = 0  # unknown objects that look like an earlier one
     known: int = 0  # taken by an earlier run
     left_out: dict[str, str] = field(default_factory=dict)  # why, by name
 
 
 def take_new(inbox: Path, review: ReviewFolder) -> Taking:
-    """Take everything new in an inbox; what cannot be used is left out and said, and the rest goes on.
+    """Take everything new in an inbox; what cannot be used is left out and reported, and the rest goes on.
 
     Raises:
         DataError: the inbox cannot be read, or a picture cannot be written.
@@ -44,19 +44,16 @@ def take_new(inbox: Path, review: ReviewFolder) -> Taking:
     taking, seen = Taking(left_out=left_out), _Seen(review.taken)
     for file in listed:
         try:
-            if review.has(digest_of(file)):
-                taking.known += 1
-                taking.files.append(file)
-                continue
-            submission = read_submission(file)
+            submission = read_submission(file, review.has)
         except DataError as error:
             taking.left_out[file.name] = one_line(str(error))
             continue
-        problem = _take(file, submission, review, seen, taking)
-        if problem:
+        if submission is None:
+            taking.known += 1
+        elif problem := _take(file, submission, review, seen, taking):
             taking.left_out[file.name] = problem
-        else:
-            taking.files.append(file)
+            continue
+        taking.files.append(file)
     for name, why in taking.left_out.items():
         log.warning("left out %s: %s", name, why)
     return taking
@@ -130,8 +127,16 @@ def _record(device: str, submission: Submission, group: str, pictures: tuple[str
             thumb=thumb,
         )
     if record is None:
-        found = {"sha256": submission.sha256, "kind": "unknown", "group": group, "device": device, "id": ""}
-        return Taken.model_validate({**found, "pictures": pictures, "bits": bits, "thumb": thumb})
+        return Taken(
+            sha256=submission.sha256,
+            kind="unknown",
+            group=group,
+            device=device,
+            id="",
+            pictures=pictures,
+            bits=bits,
+            thumb=thumb,
+        )
     return Taken(
         sha256=submission.sha256,
         kind="unknown",

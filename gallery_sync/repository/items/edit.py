@@ -24,12 +24,11 @@ from edge.gallery.store import quantise
 from edge.manifest import Manifest
 from edge.types import FloatArray
 from gallery_sync.formats.documents import GalleryLog, SpaceLog
-from gallery_sync.formats.fields import parse_bundle_manifest
 from gallery_sync.gallery_log.records import Delete, Record, Upsert, check
 from gallery_sync.gallery_log.states import state_at
 from gallery_sync.gallery_log.store_records import read_records
 from gallery_sync.repository.edited_gallery import edited_sequence
-from gallery_sync.repository.folder import read_object
+from gallery_sync.repository.folder import read_manifest
 from gallery_sync.repository.galleries import make_store
 from gallery_sync.repository.pairs import space_for
 from gallery_sync.repository.published import Published
@@ -68,8 +67,7 @@ def newest_manifest(published: Published) -> Manifest:
     """
     if published.head is None:
         raise SyncError(f"{published.repo}: has no bundle yet; publish a bundle and a gallery first")
-    data = read_object(published.repo, published.head.manifest)
-    return parse_bundle_manifest(data, f"bundle {published.head.bundle_id}")
+    return read_manifest(published.repo, published.head)
 
 
 def list_items(published: Published, category: str | None = None) -> Iterator[dict[str, object]]:

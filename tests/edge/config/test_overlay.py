@@ -75,7 +75,7 @@ def test_overlay_is_merged_over_the_own_file(device):
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"cameras": {"door": {"max_px": 5}}}, r"overlay night-mode 3: cameras\.door\.max_px: found 5"),
         ({"cameras": {"roof": {"max_px": 640}}}, r"overlay night-mode 3: cameras\.roof\.source: this key is missing"),
@@ -83,7 +83,7 @@ def test_overlay_is_merged_over_the_own_file(device):
         ({"site": "evil"}, "site: may not be set from afar"),
     ],
 )
-def test_overlay_that_does_not_fit_is_ignored_and_told(device, values, told, caplog):
+def test_overlay_that_does_not_fit_is_ignored_and_reported(device, values, message, caplog):
     own = device.file().load()
     device.set_overlay(values)
     file = device.file()
@@ -92,12 +92,12 @@ def test_overlay_that_does_not_fit_is_ignored_and_told(device, values, told, cap
     assert file.problem is None
     assert file.overlay_problem is not None
     assert any(one.message.startswith("overlay night-mode 3") for one in caplog.records)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         device.file(overlay_path(device.state)).load()
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\0" * 100, b'{"schema": "other"}', b"x" * 400_000])
-def test_damaged_overlay_is_ignored_and_told(device, damage):
+def test_damaged_overlay_is_ignored_and_reported(device, damage):
     own = device.file().load()
     device.set_bytes(damage)
     file = device.file()
@@ -112,7 +112,7 @@ def test_folder_in_place_of_the_overlay_is_ignored(device):
     assert "cannot read" in file.overlay_problem
 
 
-def test_secrets_are_not_in_what_is_told(device):
+def test_reported_problem_holds_no_secret(device):
     device.set_overlay({"cameras": {"door": {"source": "rtsp://10.0.0.5/a", "framing": "nonsense"}}})
     file = device.file()
     file.load()
@@ -205,7 +205,7 @@ def test_null_removes_a_named_entry_and_is_a_value_elsewhere(device):
         ("v4l2://0?width=640", "v4l2://0?width=640"),
     ],
 )
-def test_login_goes_to_the_same_host_alone(device, source, expected):
+def test_login_goes_only_to_the_same_host(device, source, expected):
     device.set_overlay({"cameras": {"door": {"source": source}}})
     assert device.file().load().cameras["door"].source == expected
 
@@ -253,7 +253,7 @@ def test_forbidden_keys_are_refused_with_the_reason(path):
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"recogniton": {}}, "unknown key 'recogniton'; did you mean 'recognition'"),
         ({"cameras": {"door": {"max_pixels": 1}}}, r"cameras\.door\.max_pixels: unknown key"),
@@ -261,18 +261,18 @@ def test_forbidden_keys_are_refused_with_the_reason(path):
         ({"cameras": {"door": 5}}, r"cameras\.door: expected a mapping"),
         ({"recognition": None}, "recognition: expected a mapping"),
         ({"cameras": {"door": {"source": "rtsp://u:p@host/x"}}}, "user and password stay"),
-        ({"cameras": {"door": {"source": "rtsp://${HOST}/x"}}}, "variables are of the device's own file"),
+        ({"cameras": {"door": {"source": "rtsp://${HOST}/x"}}}, "only the device's own file may use variables"),
         ({"cameras": {"door": {"source": "gst:videotestsrc ! appsink name=sink"}}}, "may be set from afar"),
         ({"cameras": {"door": {"source": "file:///etc/passwd"}}}, "may be set from afar"),
         ({"cameras": {"door": {"source": "v4l2:///etc/passwd"}}}, "may be set from afar"),
         ({"cameras": {"door": {"source": 7}}}, "no known scheme"),
     ],
 )
-def test_wrong_keys_and_values_are_refused(values, told):
+def test_wrong_keys_and_values_are_refused(values, message):
     (problem,) = key_problems(values)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         raise ConfigError(problem)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         parse_overlay(overlay_bytes(Overlay("x", 1, values)), "x")
 
 

@@ -257,7 +257,7 @@ def test_health_and_status_hold_the_report_of_the_update_agent():
     assert "metadata" not in "\n".join(format_status(health_payload(released(update=fresh)).decode()))
 
 
-def test_health_and_status_tell_how_many_unknown_objects_wait():
+def test_health_and_status_count_the_unknown_objects_that_wait():
     payload = health_payload(health_report(unknowns=WaitingUnknowns(2, 90_000, "the disk is full")))
     assert check("health", payload)["unknowns"] == {"files": 2, "bytes": 90_000, "problem": "the disk is full"}
     lines = format_status(payload.decode())

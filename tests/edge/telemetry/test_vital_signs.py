@@ -92,14 +92,14 @@ def test_long_fallback_is_cut():
     assert len(taken(fallback="x" * 10_000).fallback) == 4000
 
 
-def test_configuration_in_use_is_told():
+def test_vital_signs_hold_the_configuration_in_use():
     config = taken(config_overlay="night-mode 3", overlay_error="x" * 9000).config
     assert config is not None
     assert (config.overlay, config.error) == ("night-mode 3", None)
     assert len(config.refused or "") == 4000
 
 
-def test_vital_signs_say_what_runs_the_models():
+def test_vital_signs_name_what_runs_the_models():
     state = EngineState("onnxruntime", "int8", 3.0, None, "fastest")
     found = taken(engines={"tyre": state, "shelf": state, "rim": replace(state, engine="openvino")}, site="shop")
     assert (found.engine, found.site, found.version) == ("onnxruntime int8, openvino int8", "shop", "1")

@@ -118,7 +118,7 @@ def test_view_that_is_cut_off_counts_less(tmp_path):
 @pytest.mark.parametrize(
     "decision",
     [KNOWN, Decision(None, None, "unknown_category"), Decision(None, None, "too_small")],
-    ids=["named", "reason not asked for", "too small"],
+    ids=["named", "reason not wanted", "too small"],
 )
 def test_other_objects_leave_no_picture(tmp_path, decision):
     with shop(tmp_path) as one:
@@ -174,9 +174,20 @@ def test_full_queue_drops_the_oldest_view_and_no_end(tmp_path):
 def test_objects_in_view_are_bounded(tmp_path):
     with shop(tmp_path) as one:
         for track_id in range(70):
-            one.see(track_id)
+            one.see(track_id, decision=UNKNOWN)
             until(lambda: not one.objects._waiting, "the view is compared")
     assert (len(one.objects._best), one.dropped("busy")) == (64, 6)
+
+
+def test_tracks_too_brief_for_an_event_make_room_first(tmp_path):
+    with shop(tmp_path) as one:
+        one.see(1, decision=UNKNOWN)
+        for track_id in range(2, 72):
+            one.see(track_id)
+            until(lambda: not one.objects._waiting, "the view is compared")
+        one.leave(1)
+    assert [record["track_id"] for record, _ in one.files()] == [1]
+    assert (len(one.objects._best), one.dropped("busy")) == (63, 0)
 
 
 def test_disk_error_is_counted_and_the_next_object_goes_on(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from edge.unknowns.limits import DAY_S, HOUR_S, Alike, fingerprint, is_over, recent
 
@@ -44,8 +43,7 @@ def test_alike_pictures_of_one_camera_are_known_for_a_while():
     assert not alike.is_known("door", 0b1111_1111_1111, 119.0)
 
 
-@pytest.mark.parametrize("fold_s", [0.0])
-def test_folding_can_be_switched_off(fold_s):
-    alike = Alike(fold_s)
+def test_folding_can_be_switched_off():
+    alike = Alike(0.0)
     alike.add("door", 7, 1.0)
     assert not alike.is_known("door", 7, 1.0)

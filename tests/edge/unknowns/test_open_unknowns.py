@@ -42,7 +42,7 @@ def config(**changes):
     return UnknownsConfig(upload_url="http://127.0.0.1:9/inbox", **changes)
 
 
-def test_objects_of_the_kiosk_stay_out_unless_they_are_asked_for(tmp_path):
+def test_objects_of_the_kiosk_stay_out_unless_its_camera_is_named(tmp_path):
     device = Device(tmp_path / "one", kiosk=KioskConfig(camera="counter"))
     with ExitStack() as stack:
         open_unknowns(device, config(), stack)
@@ -50,12 +50,12 @@ def test_objects_of_the_kiosk_stay_out_unless_they_are_asked_for(tmp_path):
         device.see("door")
         until(lambda: device.waiting_unknowns().files, "the object at the door is kept")
     assert device.counters.total("unknowns", camera="counter") == 0
-    asked = Device(tmp_path / "two", kiosk=KioskConfig(camera="counter"))
+    named = Device(tmp_path / "two", kiosk=KioskConfig(camera="counter"))
     with ExitStack() as stack:
-        open_unknowns(asked, config(cameras=("counter",)), stack)
-        asked.see("door")
-        asked.see("counter")
-    assert asked.counters.total("unknowns") == asked.counters.total("unknowns", camera="counter") == 1
+        open_unknowns(named, config(cameras=("counter",)), stack)
+        named.see("door")
+        named.see("counter")
+    assert named.counters.total("unknowns") == named.counters.total("unknowns", camera="counter") == 1
 
 
 def test_nothing_is_observed_after_the_end(tmp_path):

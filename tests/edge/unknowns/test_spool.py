@@ -64,11 +64,16 @@ def test_limits_hold_over_a_restart(tmp_path):
     one = spool(tmp_path)
     one.keep(name(1), b"x", NOW)
     assert spool(tmp_path).is_full_for(NOW, per_hour=1, per_day=9)
-    (tmp_path / "unknowns/kept_at.json").write_text('{"damaged": 1}')
-    assert not spool(tmp_path).is_full_for(NOW, per_hour=1, per_day=9)
 
 
-def test_disk_error_is_told_and_forgotten_when_it_is_over(tmp_path):
+@pytest.mark.parametrize("damage", ['{"damaged": 1}', "", "[" * 9999, f"[1{'0' * 400}]", "[NaN, true, null]", '["1"]'])
+def test_damaged_times_of_earlier_runs_are_ignored(tmp_path, damage):
+    (tmp_path / "unknowns").mkdir()
+    (tmp_path / "unknowns/kept_at.json").write_text(damage)
+    assert not spool(tmp_path).is_full_for(NOW, per_hour=1, per_day=1)
+
+
+def test_disk_error_is_reported_until_it_is_over(tmp_path):
     (tmp_path / "unknowns").write_text("in the way")
     one = spool(tmp_path)
     with pytest.raises(UploadError, match="disk error"):

@@ -53,7 +53,7 @@ class Clock:
 
 @dataclass
 class Edge:
-    """What plays the running device: it serves what the pointer says, unless it is told otherwise."""
+    """What plays the running device: it serves what the pointer says, unless a test says otherwise."""
 
     state_dir: Path
     clock: Clock
@@ -129,7 +129,7 @@ class Steps(LocalSteps):
         self.wanted: Target | None = TWO
         self.waits: str | None = None  # why it is not what other devices take
         self.refused: str | None = None  # why the device must not run it
-        self.begun = 0  # as the last check was told
+        self.begun = 0  # of the last check
         self.same = False  # the repository is as it was
         self.errors: dict[str, list[Exception]] = {}  # by step: raised one after the other
         self.calls: list[str] = []

@@ -74,7 +74,7 @@ def test_plan_that_completes_restarts_no_try(device, state):
 
 
 def test_plan_that_completes_ends_its_windows_and_its_turns(folder):
-    device = start_agent(folder, mailbox=None)
+    device = start_agent(folder)
     device.steps.wanted = replace(CANDIDATE, windows=("02:00-03:00",), max_unavailable=1)
     device.run()
     assert device.agent.task.state is State.PROVE
@@ -222,7 +222,6 @@ def test_deadline_does_not_stop_a_try_that_began(device):
 
 def test_download_in_several_goes_has_begun(device):
     device.steps.goes = 3
-    device.steps.errors["read"] = []
     turn_until(device, State.FETCH)
     device.agent.turn()  # a go that is not the last one
     assert device.agent.task.state is State.CHECK
@@ -311,7 +310,7 @@ def test_choice_is_made_again_when_a_person_went_back(folder, device):
     assert device.serving() == "bundle-1"
 
 
-def test_lost_journal_on_trial_without_a_network_still_tells_the_pair(folder, device):
+def test_lost_journal_on_trial_without_a_network_still_names_the_pair(folder, device):
     """The fleet's server believes a confirmation only if it names the pair."""
     turn_until(device, State.TRIAL)
     device.journal.close()

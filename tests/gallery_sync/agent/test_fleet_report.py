@@ -110,6 +110,41 @@ def test_pointer_has_the_newest_name_of_what_serves(journal):
     assert (found["running"]["release"], found["running"]["trial"]) == (4, None)
 
 
+def test_vital_signs_from_before_a_rollback_do_not_name_what_runs(journal):
+    report = FleetReport(About("shelf-1", "demo", LABELS, "1.4.1"), journal, lambda: START)
+
+    def running(found: VitalSigns, active: Active) -> tuple[str, str | None]:
+        pair = report.content(Task(), Told(), Doors(found, active))["running"]  # type: ignore[arg-type]
+        return pair["bundle_id"], pair["trial"]
+
+    before = replace(ACTIVE, slot="a", bundle_id="bundle-1", gallery="1" * 16)
+    on_trial = signs(trial="t1")
+    assert running(on_trial, replace(ACTIVE, trial="t1")) == ("bundle-2", "t1")
+    assert running(on_trial, before) == running(on_trial, before) == ("bundle-1", None)
+    newer = signs(trial="t1", written_monotonic_s=3.0)
+    assert running(newer, before) == ("bundle-2", "t1")  # it has yet to turn to the active pair
+
+
+def test_pair_on_trial_runs_once_vital_signs_name_it(journal):
+    report = FleetReport(About("shelf-1", "demo", LABELS, "1.4.1"), journal, lambda: START)
+    for active in (ACTIVE, replace(ACTIVE, slot="a", bundle_id="bundle-3", trial="t1")):
+        content = report.content(Task(), Told(), Doors(signs(), active))  # type: ignore[arg-type]
+        assert content["running"]["bundle_id"] == "bundle-2"
+
+
+def test_first_report_of_an_agent_believes_the_vital_signs(journal):
+    found = made(journal, Doors(signs(), replace(ACTIVE, slot="a", bundle_id="bundle-1")))
+    assert found["running"]["bundle_id"] == "bundle-2"
+
+
+def test_device_that_fell_back_after_an_activation_reports_what_serves(journal):
+    report = FleetReport(About("shelf-1", "demo", LABELS, "1.4.1"), journal, lambda: START)
+    fallback = signs(fallback="bundle-3 cannot be loaded")
+    for active in (ACTIVE, replace(ACTIVE, slot="a", bundle_id="bundle-3")):
+        content = report.content(Task(), Told(), Doors(fallback, active))  # type: ignore[arg-type]
+        assert content["running"]["bundle_id"] == "bundle-2"
+
+
 def test_try_that_is_under_way_names_its_release_and_plan(journal):
     task = Task(State.TRIAL, replace(TWO, plan="spring"), START, 8, "t1")
     found = made(journal, Doors(), task, Told("on trial: served for 3 of 20 s", TWO))

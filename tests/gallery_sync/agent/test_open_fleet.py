@@ -113,7 +113,7 @@ def test_without_a_broker_nothing_is_opened(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_address_is_told_and_stops_nothing(tmp_path):
+def test_wrong_address_is_reported_and_stops_nothing(tmp_path):
     policy = Policy.model_validate({"fleet": {"host": "broker.example.com"}})
     with in_fleet(tmp_path, policy, {}) as fleet:
         assert fleet.mailbox is None

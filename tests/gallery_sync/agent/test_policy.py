@@ -159,7 +159,7 @@ def test_deadline_is_for_tries_that_did_not_begin():
     assert why_not_download(Policy(), late, PLANNED, has_begun=False) == "the deadline of rollout spring is over"
 
 
-def test_permit_is_asked_for_where_the_policy_says_so():
+def test_permit_is_required_where_the_policy_says_so():
     strict = Policy.model_validate({"install": {"permit": True}})
     nothing = Surroundings(at(5, 2), 1 << 40, None)
     permitted = replace(nothing, permit=Permit(line="demo", sequence=5, by="hawkbit"))

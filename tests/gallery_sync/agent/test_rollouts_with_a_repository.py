@@ -111,7 +111,7 @@ def test_pinned_device_stays_and_takes_the_release_when_it_is_unpinned(fleet):
     assert fleet.active() == ("two", 2)
 
 
-def test_candidate_that_this_device_must_not_run_is_told(fleet):
+def test_candidate_that_this_device_must_not_run_is_refused(fleet):
     from gallery_sync.device.security_floor import raise_security_floor
 
     sign_plan(fleet)

@@ -1,4 +1,4 @@
-"""A release waits while a configuration is on trial, and the fleet hears which configuration is confirmed."""
+"""A release waits while a configuration is on trial, and the fleet learns which configuration is confirmed."""
 
 from __future__ import annotations
 

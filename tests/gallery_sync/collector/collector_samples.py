@@ -89,7 +89,7 @@ class FakeLink:
             raise PublishError(f"broker: {self.problem}")
         self.sent.append((topic, json.loads(payload)))
 
-    def stand_for(self, topic: str, payload: bytes) -> None:
+    def retain(self, topic: str, payload: bytes) -> None:
         self.retained[topic] = payload
 
     def reconnect(self) -> None:
@@ -97,7 +97,7 @@ class FakeLink:
 
 
 class Desk:
-    """A server whose parts do what they do when they are told."""
+    """The parts of a server without threads: a test makes each step."""
 
     def __init__(self, folder: Path) -> None:
         self.now = NOW

@@ -88,10 +88,10 @@ def linked(broker, **options):
 def test_retained_messages_are_published_on_every_connection():
     broker = FakeBroker()
     with linked(broker) as link:
-        link.stand_for("a", b"1")
+        link.retain("a", b"1")
         until(lambda: ("a", b"1", True) in broker.connections[-1].published, "published")
-        link.stand_for("a", b"2")
-        link.stand_for("b", b"")
+        link.retain("a", b"2")
+        link.retain("b", b"")
         until(lambda: len(broker.connections[0].published) == 3, "all published")
         broker.connections[0].end()
         until(lambda: len(broker.connections) == 2 and broker.connections[1].published, "published again")
@@ -129,7 +129,7 @@ def test_nothing_is_sent_later_without_a_connection():
         assert broker.connections[0].published == []
 
 
-def test_lost_connection_is_told_to_those_who_wait():
+def test_senders_that_wait_learn_of_a_lost_connection():
     broker = FakeBroker()
     broker.silent.add("a")
     problems = []
@@ -150,10 +150,10 @@ def test_lost_connection_is_told_to_those_who_wait():
     assert "connection was lost before the broker answered" in problems[0]
 
 
-def test_wish_that_the_broker_refuses_does_not_end_the_connection(caplog):
+def test_optional_topic_that_is_refused_does_not_end_the_connection(caplog):
     broker = FakeBroker()
     broker.forbidden = "finesight/+/+/cmd/reply"
-    with linked(broker, wishes=(broker.forbidden,)) as link:
+    with linked(broker, optional_topics=(broker.forbidden,)) as link:
         until(lambda: link.connected, "connected")
     assert len(broker.connections) == 1
     assert "restart_camera will not arrive" in caplog.text

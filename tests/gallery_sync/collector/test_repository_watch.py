@@ -46,8 +46,30 @@ def test_plan_and_version_follow_the_repository(tmp_path):
     assert (watch.version(), watch.plan()) == (5, a_plan())
     make(tmp_path, version=6)
     assert (watch.version(), watch.plan()) == (6, None)
-    make(tmp_path, version=7, rollouts=False)
-    assert watch.plan() is None
+    make(tmp_path, version=7, plan=a_plan())
+    assert (watch.version(), watch.plan()) == (7, a_plan())
+    make(tmp_path, version=8, rollouts=False)
+    assert (watch.version(), watch.plan()) == (8, None)
+
+
+def test_plan_is_read_once_for_a_version(tmp_path, monkeypatch):
+    watch = make(tmp_path, plan=a_plan())
+    read, paths = watch._read, []
+    monkeypatch.setattr(watch, "_read", lambda path, most: paths.append(path) or read(path, most))
+    for _ in range(2):
+        assert (watch.version(), watch.plan()) == (5, a_plan())
+    assert paths.count("metadata/timestamp.json") == paths.count("metadata/3.snapshot.json") == 1
+
+
+def test_timestamp_that_became_damaged_stays_an_error(tmp_path):
+    watch = make(tmp_path)
+    assert watch.version() == 5
+    write(tmp_path, "metadata/timestamp.json", b"{")
+    for _ in range(2):
+        with pytest.raises(SyncError):
+            watch.version()
+    make(tmp_path, version=6)
+    assert watch.version() == 6
 
 
 @pytest.mark.parametrize(

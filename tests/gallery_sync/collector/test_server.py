@@ -72,10 +72,10 @@ def schema_of(method, path, status):
     path = re.sub(r"^/v1/devices/[^/]+", "/v1/devices/{device}", path.partition("?")[0])
     path = re.sub(r"^/v1/commands/.+", "/v1/commands/{id}", path)
     path = re.sub(r"^/inbox/[^/]+/[^/]+$", "/inbox/{device}/{name}", path)
-    responses = CONTRACT["paths"].get(path, {}).get(method.lower(), {}).get("responses", {})
-    if str(status) not in responses:
+    operation = CONTRACT["paths"].get(path, {}).get(method.lower())
+    if operation is None:
         return None
-    content = responses[str(status)].get("content")
+    content = operation["responses"][str(status)].get("content")
     return content and {**content["application/json"]["schema"], "components": CONTRACT["components"]}
 
 
@@ -123,10 +123,10 @@ def test_metrics_are_text_for_prometheus(running):
     assert 'finesight_fleet_reports_total{result="new"} 5\n' in text
     helped = re.findall(r"# HELP (\S+) (.+)", text)
     assert len(helped) == len({name for name, _ in helped}) > 10
-    assert all(len(told) > 15 for _, told in helped)
+    assert all(len(text) > 15 for _, text in helped)
 
 
-def test_health_tells_of_the_broker(running):
+def test_health_shows_the_broker(running):
     assert running.ask("GET", "/healthz") == (200, {"broker": True, "problem": None})
 
 
@@ -164,7 +164,7 @@ def test_restart_camera_goes_to_edge_run(running):
     assert running.ask("GET", f"/v1/commands/{sent['id']}")[1]["answers"][0]["state"] == "done"
 
 
-def test_command_that_cannot_be_sent_is_stored_and_said(tmp_path):
+def test_command_that_cannot_be_sent_is_stored_and_reported(tmp_path):
     with Running(tmp_path) as running:
         running.take(message(report()))
         order = {"verb": "sync", "by": "ann"}
@@ -180,7 +180,7 @@ def test_command_that_cannot_be_sent_is_stored_and_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "problem"),
     [
         ("", "not JSON"),
         ("[]", "not a command"),
@@ -192,10 +192,10 @@ def test_command_that_cannot_be_sent_is_stored_and_said(tmp_path):
         (json.dumps({"verb": "sync", "by": "ann", "arguments": {str(n): n for n in range(17)}}), "arguments: "),
     ],
 )
-def test_wrong_command_is_refused(running, body, said):
+def test_wrong_command_is_refused(running, body, problem):
     status, found = running.ask("POST", "/v1/devices/cam-1/commands", body)
     assert (status, found["reason"]) == (400, "wrong_request")
-    assert said in found["error"]
+    assert problem in found["error"]
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,7 @@ def test_wrong_query_is_refused(running, query):
 
 @pytest.mark.parametrize("path", ["/v1/devices/cam-1?x=1", "/v1/summary?x=1", "/metrics?x", "/openapi.json?x=1"])
 def test_unknown_keys_are_refused_everywhere(running, path):
-    assert running.ask("GET", path)[0] in (200, 400)
-    if "=" in path:
-        assert running.ask("GET", path)[0] == 400
+    assert running.ask("GET", path)[0] == 400
 
 
 @given(
@@ -277,7 +275,7 @@ def test_long_upload_is_refused_before_it_is_read(running):
     assert (status, found["reason"]) == (413, "too_large")
 
 
-def test_database_that_cannot_be_read_is_said(tmp_path):
+def test_database_that_cannot_be_read_is_an_error(tmp_path):
     with Running(tmp_path) as running:
         running.take(message(report()), Arrived("cam-1", "available", b"online", NOW))
         running.desk.writer.call(lambda db: db.execute("DROP TABLE report"))
@@ -291,9 +289,9 @@ def test_server_speaks_https(tmp_path):
     with Running(tmp_path / "fleet", certificate=certificate, key=key) as running:
         running.take(message(report()))
         with FleetClient(running.server.url, ca_file=authority.certificate) as client:
-            assert [row.device for row in client.devices()] == ["cam-1"]
-        with FleetClient(running.server.url) as client, pytest.raises(SyncError, match="certificate verify failed"):
-            list(client.devices())
+            assert [row.device for row in client.devices().rows] == ["cam-1"]
+        with FleetClient(running.server.url) as client, pytest.raises(SyncError, match="certificate is not valid"):
+            client.devices()
 
 
 def test_taken_address_and_wrong_certificate_are_errors(running, tmp_path):

@@ -49,6 +49,15 @@ def test_devices_are_a_table_of_120_columns(address, capsys):
     assert "lab/berlin" in lines[1]
     assert "1/2" in lines[1]
     assert max(len(line) for line in lines) == WIDTH
+    assert lines[0].index("reason") == lines[2].index("no space")
+
+
+@pytest.mark.parametrize(("columns", "width"), [("200", 200), ("80", WIDTH)])
+def test_table_is_as_wide_as_the_terminal(address, capsys, monkeypatch, columns, width):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["devices"]) == 0
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) == width
 
 
 def test_devices_are_selected(address, capsys):
@@ -135,7 +144,7 @@ def test_send_fails_if_one_refuses_or_does_not_answer(answering, capsys):
         (["send", "sync", "cam-1", "--wait", "soon"], "expected a time such as"),
         (["devices", "--silent", "1 year"], "expected a time such as"),
         (["devices", "--label", "berlin"], "expected one such as site=berlin"),
-        (["devices", "--fleet", "ftp://x"], "is no address of a fleet server"),
+        (["devices", "--fleet", "ftp://x"], "is not a valid URL"),
         (["devices", "--fleet", "http://127.0.0.1:1"], "cannot reach the fleet server"),
         (["devices", "--token-file", "/dev/null"], "cannot read"),
     ],
@@ -153,12 +162,12 @@ def test_address_and_token_are_needed(fleet, monkeypatch, capsys):
     assert main(["devices"]) == 1
     assert "--fleet http://HOST:8090, or $FINESIGHT_FLEET" in capsys.readouterr().err
     assert main(["devices", "--fleet", fleet.server.url]) == 1
-    assert "check $FINESIGHT_FLEET_TOKEN or --token-file" in capsys.readouterr().err
+    assert "check the token: $FINESIGHT_FLEET_TOKEN or --token-file" in capsys.readouterr().err
 
 
 def rows_of(url, token=None, **query):
     with FleetClient(url, token) as client:
-        return list(client.devices(list(query.items())))
+        return list(client.devices(list(query.items())).rows)
 
 
 def test_all_pages_are_read(fleet, monkeypatch):

@@ -38,7 +38,7 @@ class Bell:
     def __init__(self, desk: Desk, watch: FakeWatch):
         self.desk, self.watch = desk, watch
         self.wakeups = WakeUps(
-            *(watch, desk.database, desk.writer, desk.link.stand_for, desk.counters), now=lambda: desk.now
+            *(watch, desk.database, desk.writer, desk.link.retain, desk.counters), now=lambda: desk.now
         )
 
     def step(self):
@@ -90,10 +90,23 @@ def test_repository_that_cannot_be_read_is_counted_and_tried_again(bell, caplog)
     bell.step()
     assert bell.desk.count("wake_up_failures") == 2
     assert caplog.text.count("cannot wake devices") == 1
-    assert bell.wakeups.problem is not None
     bell.watch.fails = False
     bell.step()
-    assert (bell.rung(), bell.wakeups.problem) == (7, None)
+    assert bell.rung() == 7
+
+
+def test_no_turn_is_given_until_the_repository_can_be_read_again(bell):
+    desk, bell.watch.wanted = bell.desk, a_plan()
+    bell.step()
+    bell.watch.fails = True
+    bell.step()
+    wait_for_turn(desk, "cam-1")
+    bell.watch.interval_s = 1e9  # the next look is far away
+    bell.step()
+    assert bell.turns() == {}
+    bell.watch.fails, bell.watch.interval_s = False, 0.0
+    bell.step()
+    assert bell.turns() == {"cam-1": 4}
 
 
 def test_turns_go_round(bell):

@@ -215,7 +215,7 @@ def test_old_repository_without_the_candidate_is_refused(folder):
     assert caught.value.reason == "older"
 
 
-def test_pull_by_hand_reads_labels_from_agent_yaml(folder, capsys):
+def test_manual_pull_reads_labels_from_agent_yaml(folder, capsys):
     plan_two(folder, selector={"terms": [{"key": "site", "values": ["berlin"]}]})
     enrol_device(folder / "device", folder / "repo", LATER)
     config = folder / "agent.yaml"

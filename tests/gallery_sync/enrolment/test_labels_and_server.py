@@ -116,10 +116,17 @@ def test_server_has_one_account_for_all_batches(new, tmp_path):
         assert password not in (batch / "mosquitto.passwd").read_text()
 
 
-def test_account_of_the_server_goes_where_it_is_told(new, tmp_path, capsys):
+def test_account_of_the_server_goes_into_the_file_that_is_named(new, tmp_path, capsys):
     new("batch", *BROKER, "--fleet-account", tmp_path / "server/fleet.env")
     assert (tmp_path / "server/fleet.env").is_file()
     assert f"fleet_account: {tmp_path / 'server/fleet.env'}" in capsys.readouterr().out
+
+
+def test_account_of_the_server_may_have_another_name(new, tmp_path):
+    (tmp_path / "fleet.env").write_text("FINESIGHT_MQTT_USERNAME='boss'\nFINESIGHT_MQTT_PASSWORD='secret'\n")
+    batch = new("batch", *BROKER)
+    assert "user boss\n" in (batch / "mosquitto.acl").read_text()
+    assert "boss:" in (batch / "mosquitto.passwd").read_text()
 
 
 def test_damaged_account_of_the_server_is_not_replaced(new, tmp_path):
@@ -139,7 +146,7 @@ def test_topics_of_devices_cannot_hold_those_of_the_fleet(new):
         new("batch", *BROKER, "--topic-root", "fleet")
 
 
-def test_no_rule_lets_a_device_write_what_it_is_told():
+def test_no_rule_lets_a_device_write_what_is_meant_for_it():
     rules = [line.split() for line in access_file("finesight").decode().splitlines() if line.startswith("pattern")]
     written = {topic for _, access, topic in rules if access in ("write", "readwrite")}
     assert written == {

@@ -65,6 +65,7 @@ class Broker:
     connections: list[FakeConnection] = field(default_factory=list)
     acknowledges: bool = True
     is_there: bool = True
+    disconnects_subscribers: bool = False
     limits: BrokerLimits = BrokerLimits()  # noqa: RUF009  it is frozen
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -117,6 +118,8 @@ class FakeConnection:
             return self._ids
 
     def subscribe(self, *topics: str) -> None:
+        if self.broker.disconnects_subscribers:
+            raise PublishError("broker localhost:1883: connection lost")
         self.broker.subscribed += topics
 
     def step(self, timeout_s: float) -> list[Acknowledgement]:

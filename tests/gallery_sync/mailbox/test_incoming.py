@@ -46,7 +46,7 @@ def test_f1_week_old_doorbell_is_known_after_a_restart(tmp_path):
     assert counters.total("messages_ignored", reason="old") == 1
 
 
-def test_doorbell_that_nobody_heard_rings_after_a_restart(tmp_path):
+def test_doorbell_that_nobody_took_rings_after_a_restart(tmp_path):
     box, _ = incoming(tmp_path)
     box.receive(doorbell(7))
     later, _ = incoming(tmp_path)

@@ -118,6 +118,15 @@ def test_broker_that_answers_nothing_is_left(broker, tmp_path):
     box.close()
 
 
+def test_broker_that_disconnects_subscribers_gets_reports(broker, mailbox):
+    broker.disconnects_subscribers = True
+    mailbox.put(IDLE)
+    mailbox.start()
+    broker.wait_for(broker.reports, "a report")
+    assert (len(broker.connections), broker.subscribed) == (4, [])
+    assert mailbox.counts()["subscriptions_refused"] == 1
+
+
 def test_doorbell_and_turn_reach_the_agent(broker, mailbox):
     mailbox.start()
     until(lambda: mailbox.connected, "a connection")

@@ -78,7 +78,7 @@ def test_broker_without_an_identity_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("PORT", "0"), ("PORT", "x"), ("PORT", "99999999"), ("TLS", "maybe")])
-def test_wrong_value_is_said(tmp_path, name, value):
+def test_wrong_value_is_named(tmp_path, name, value):
     with pytest.raises(SyncError, match=f"FINESIGHT_MQTT_{name}: found"):
         settings(tmp_path, {"FINESIGHT_MQTT_HOST": "h", f"FINESIGHT_MQTT_{name}": value})
 

@@ -93,7 +93,7 @@ def test_address_is_the_owners_alone(tmp_path):
     assert (outcome.state, outcome.text[:35]) == ("refused", "agent.yaml names no commands.suppor")
 
 
-def test_missing_token_is_said(tmp_path):
+def test_missing_token_is_reported(tmp_path):
     commands = Commands(support_url="https://support.example.com", support_token_env="SUPPORT_TOKEN")
     assert "SUPPORT_TOKEN is not set" in support_bundle(REQUEST, context_of(tmp_path, commands)).text
 

@@ -9,8 +9,9 @@ import pytest
 
 from edge.errors import SyncError
 from gallery_sync.cli import main
-from gallery_sync.formats.fields import LARGEST_SEQUENCE, object_path
-from gallery_sync.formats.rollouts import GroupRelease, Pin, Plan, Wave, parse_selector, rollouts_target
+from gallery_sync.formats.documents import Release
+from gallery_sync.formats.fields import LARGEST_SEQUENCE, object_path, parse
+from gallery_sync.formats.rollouts import GroupRelease, Pin, Plan, Wave, parse_selector
 from gallery_sync.gallery_log.records import Delete
 from gallery_sync.gallery_log.store_records import read_records
 from gallery_sync.repository.ceremonies.recover import recover
@@ -97,6 +98,12 @@ def test_same_folders_are_held_once(repo):
     assert (again.release, again.is_new) == (first, False)
     found = published(repo)
     assert (found.release.sequence, found.rollouts.held) == (3, [first])
+
+
+def test_pair_that_all_devices_run_is_not_held(repo):
+    done = hold(repo, bundle=("two", 2))
+    assert (done.held, done.is_new) == (False, False)
+    assert done.notes == ("nothing is held: release 3 already has this bundle and gallery",)
 
 
 def test_first_release_cannot_be_held(tmp_path):
@@ -279,11 +286,17 @@ def test_check_finds_a_damaged_object_of_a_held_release(repo):
     assert any("bundle three" in problem for problem in check_repository(repo, time_now()).problems)
 
 
-def test_held_release_is_restored_from_the_history(repo):
+def test_held_release_is_in_the_history(repo):
+    release = hold(repo, bundle=("three", 3), gallery=5).release
+    assert parse(Release, history_path(repo, 4).read_bytes(), "4.json") == release
+
+
+def test_damaged_rollouts_stop_every_change(repo):
     hold(repo, bundle=("three", 3), gallery=5)
-    assert history_path(repo, 4).is_file()
-    assert history_path(repo, 4).read_bytes()
-    assert rollouts_target("demo") in SignedMetadata.open(repo).targets("rollout")
+    (document,) = (repo / "targets/rollout").glob("*.demo.rollouts.json")
+    document.write_bytes(b"{}")
+    with pytest.raises(SyncError, match="the document of the rollouts is damaged; restore targets/ from a copy"):
+        drop_held(repo, keys_of(repo), time_now(), 4)
 
 
 def test_recovered_repository_keeps_its_rollouts(repo, tmp_path):

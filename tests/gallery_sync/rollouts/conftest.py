@@ -10,6 +10,7 @@ import pytest
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.publish import publish
 from tests.gallery_sync.rollouts.samples import APPROVED, keys_folder
+from tests.store_samples import make_bundle, make_gallery
 from tests.sync_samples import keys_of, publish_release
 
 
@@ -17,8 +18,6 @@ from tests.sync_samples import keys_of, publish_release
 def held_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a repository, its keys, and the folders that were published."""
     folder = tmp_path_factory.mktemp("held-release")
-    from tests.store_samples import make_bundle, make_gallery
-
     publish_release(folder, "one", 1, 3, now=APPROVED)
     bundle, gallery = make_bundle(folder / "two", "two", 2), make_gallery(folder / "g4", 4)
     repo = folder / "repo"

@@ -55,7 +55,7 @@ def test_cut_or_lost_log_is_found(log):
     assert history(repo, None, 0) == ([], [])
 
 
-def test_torn_last_line_is_said_and_the_next_goes_on(log):
+def test_torn_last_line_is_named_and_the_next_goes_on(log):
     repo, anchor = log
     path = audit.log_path(repo)
     whole = path.read_bytes()
@@ -91,3 +91,14 @@ def test_draft_waits_is_signed_or_given_up(log):
     assert history(repo, anchor, 2)[0][-1]["state"] == "waits"
     assert history(repo, waits, 3)[0][-1]["state"] == "done"
     assert history(repo, anchor, 3)[0][-1]["state"] == "given up"
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", '{"of": []}', '{"what": "x", "revision": "2", "state": "waits"}', "[" * 100_000]
+)
+def test_foreign_line_is_named_and_changes_nothing(log, line):
+    repo, anchor = log
+    with audit.log_path(repo).open("a") as file:
+        file.write(line + "\n")
+    rows, problems = history(repo, anchor)
+    assert (len(rows), problems) == (2, ["line 4 is torn"])

@@ -37,7 +37,7 @@ class Answers(BaseHTTPRequestHandler):
 def pages(query):
     first = int(query.get("after", 0))
     devices = json.loads(dump_rows(ROWS[first : first + 10]))["devices"]
-    return 200, json.dumps({"devices": devices, "next": first + 10 if first + 10 < len(ROWS) else None}).encode()
+    return 200, json.dumps({"devices": devices, "next": str(first + 10) if first + 10 < len(ROWS) else None}).encode()
 
 
 @pytest.fixture
@@ -74,13 +74,13 @@ def test_unreadable_rows_are_counted_and_stop_no_other(server):
     ("status", "body", "told"),
     [
         (401, b"", "check the token"),
-        (500, b"", "answered 500"),
-        (302, b"", "answered 302"),
+        (500, b"", "answered with status 500"),
+        (302, b"", "answered with status 302"),
         (200, b"<html>", "not JSON"),
-        (200, b"[]", "no list of devices"),
+        (200, b"[]", "not a JSON object"),
         (200, b"[" * 100_000, "not JSON"),
         (200, b'{"devices": {}}', "no list of devices"),
-        (200, b'{"devices": [], "next": "same"}', "do not end"),
+        (200, b'{"devices": [], "next": "same"}', "does not go on"),
     ],
 )
 def test_wrong_answers_are_errors(server, status, body, told):
@@ -93,7 +93,7 @@ def test_wrong_answers_are_errors(server, status, body, told):
 def test_server_that_is_down_is_an_error(server):
     url = server.url
     server.server_close()
-    with pytest.raises(UnreachableError, match="no answer"):
+    with pytest.raises(UnreachableError, match="cannot reach the fleet server"):
         open_fleet(url, None).rows("demo")
 
 

@@ -91,7 +91,7 @@ def test_success_of_another_release_is_none():
     assert judge(a_plan(), a_row("cam", "confirmed", release=other), NOW) == "waiting"
 
 
-def test_silent_is_who_began_and_was_not_heard_of():
+def test_silent_is_who_began_and_sent_no_report_since():
     plan = a_plan(gates=Gates(silent_after_s=600.0))
     assert judge(plan, a_row("cam", "fetching"), START + 60 + 600) == "in progress"
     assert judge(plan, a_row("cam", "fetching"), START + 60 + 601) == "silent"
@@ -140,7 +140,7 @@ def decided(plan, rows, now=NOW):
 def test_first_failure_pauses_where_none_may_fail():
     assert decided(a_plan(), fleet(confirmed=99, rolled_back=1)) == (
         "pause",
-        "1 of 100 devices failed, and 0 % may",
+        "1 of 100 devices failed, more than 0 %",
     )
 
 
@@ -158,7 +158,7 @@ def test_away_devices_are_no_denominator():
 
 def test_silent_devices_pause():
     rows = [*fleet(confirmed=8), *(a_row(f"s{i}", "fetching", last_seen=START + 1) for i in range(2))]
-    assert decided(a_plan(), rows, START + 3602)[1] == "2 of 10 devices silent, and 10 % may"
+    assert decided(a_plan(), rows, START + 3602)[1] == "2 of 10 devices are silent, more than 10 %"
 
 
 def test_soak_comes_before_the_next_wave():
@@ -170,9 +170,7 @@ def test_soak_comes_before_the_next_wave():
 
 def test_too_few_confirmed_wait():
     plan = a_plan(min_confirmed=3)
-    assert decided(plan, fleet(confirmed=2, fetching=5, away=1))[1] == (
-        "2 of 8 devices confirmed (1 are away), and 3 must"
-    )
+    assert decided(plan, fleet(confirmed=2, fetching=5, away=1))[1] == ("2 of 8 devices confirmed (1 away), 3 must")
 
 
 def test_empty_wave_waits_and_pauses_at_the_deadline():
@@ -192,7 +190,7 @@ def test_wave_that_adds_nobody_does_not_block():
 def test_last_wave_waits_for_devices_until_the_deadline():
     plan, end = a_plan(), (APPROVED + timedelta(days=1)).timestamp()
     rows = fleet(confirmed=5, waiting=2, fetching=1)
-    assert decided(plan, rows) == ("wait", "3 devices did not finish yet")
+    assert decided(plan, rows) == ("wait", "3 devices have not finished yet")
     rows = [a_row(row.device, "waiting" if i < 1 else "confirmed", last_seen=end) for i, row in enumerate(rows)]
     assert decided(plan, rows, end) == ("complete", "the deadline is over, and the gates hold")
 

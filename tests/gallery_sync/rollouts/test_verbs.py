@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.sync_samples import published
 
 @pytest.fixture
 def run(repo, capsys):
-    """Run a verb of `edge-sync rollout`; return its status, what it printed, and what it said."""
+    """Run a verb of `edge-sync rollout`; return its status, and what it printed on stdout and stderr."""
 
     def act(verb, *arguments):
         status = main(["rollout", verb, str(repo), *arguments])
@@ -39,8 +41,11 @@ def test_from_plan_to_complete(run, repo):
     assert f"approve {repo} release-2 --digest {plan['digest']}" in err
     assert run("status")[1].endswith("no rollout is under way; drafts: release-2\n")
     assert run("approve", "release-2", "--by", "ann")[0] == 1
-    assert "has the digest" in run("approve", "release-2", "--by", "bob", "--digest", "0")[2]
-    assert run("approve", "release-2", "--by", "bob", "--digest", plan["digest"])[0] == 0
+    assert "release-2.json: found another plan" in run("approve", "release-2", "--by", "bob", "--digest", "0")[2]
+    status, out, err = run("approve", "release-2", "--by", "bob", "--digest", plan["digest"])
+    assert (status, out.splitlines()[0]) == (0, "did: approve")
+    assert err.splitlines()[:2] == ["edge-sync: you approved this plan:", "  rollout: release-2"]
+    assert "  waves: 10 %, 50 %, 100 %" in err.splitlines()
     assert json.loads(run("status", "--json")[1])["rollout"]["open_waves"] == 1
     assert run("pause", "--by", "carol", "--reason", "lunch")[0] == 0
     assert "paused: lunch" in run("status")[1]
@@ -80,6 +85,7 @@ def test_abort_and_pins(run, repo):
     assert run("pin", "--select", "device=cam-1", "--release", "1", "--reason", "fair", "--by", "ann")[0] == 0
     assert run("pins")[1].startswith("device=cam-1: release 1, pinned by ann at ")
     assert json.loads(run("pins", "--json")[1])[0]["reason"] == "fair"
+    assert "pinned: 1 selectors" in run("status")[1]
     assert run("unpin", "--select", "device=cam-1")[0] == 0
     assert run("pins")[1] == ""
 
@@ -93,8 +99,8 @@ def test_changed_log_fails_its_history(run, repo):
     assert (status, "was changed" in err) == (1, True)
 
 
-def test_run_needs_to_know_how_to_look(run):
-    assert "--fleet URL, or --blind" in run("run", "--once")[2]
+def test_run_needs_a_way_to_look(run):
+    assert "give --fleet URL, or --blind" in run("run", "--once")[2]
     assert run("run", "--once", "--blind")[1] == "-: idle: no rollout is under way\n"
 
 
@@ -122,3 +128,9 @@ def test_wrong_option_is_wrong_usage(repo, capsys, option, value):
         main(["rollout", "create", str(repo), f"{option}={value}"])
     assert error.value.code == 2
     assert option in capsys.readouterr().err
+
+
+def test_parser_loads_no_library():
+    """`edge-sync --help` and the verbs of a device start fast."""
+    code = "import sys, gallery_sync.cli; sys.exit(' '.join({'numpy', 'pydantic', 'tuf'} & sys.modules.keys()) or 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -224,7 +224,7 @@ def test_operator_who_does_anything_breaks_nothing(repo, keys, seed):
         world.devices[chance.randrange(24)].is_away = chance.random() < 0.3
         world.step()
     found = published(repo)
-    rows, problems = audit.history(audit.read_log(repo), found.rollouts.revision, found.rollouts.audit)
+    rows, problems = audit.read_history(repo, found.rollouts)
     assert problems == []
     assert {row["state"] for row in rows} == {"done"}
     assert check_repository(repo, world.now, history=True).problems == []

@@ -188,6 +188,16 @@ def test_decision_that_means_nothing_is_left_out(desk, decision, why):
     assert (why in answer["left_out"]["line 2"], answer["undecided"], desk.index()) == (True, 1, [])
 
 
+def test_row_that_does_not_fit_the_table_is_left_out(desk):
+    put(desk.inbox, "cam-1", unknown())
+    desk.take()
+    with (desk.out / "review.csv").open("a") as file:
+        file.write("x," * 99 + "\n")
+    answer = desk.apply()
+    assert list(answer["left_out"]) == ["line 3"]
+    assert "values" in answer["left_out"]["line 3"]
+
+
 def test_decisions_that_wait_survive_the_next_run(desk):
     put(desk.inbox, "cam-1", unknown(1, seed=1))
     desk.take()

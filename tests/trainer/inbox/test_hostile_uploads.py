@@ -98,8 +98,8 @@ def test_each_is_left_out_and_the_others_are_taken(tmp_path):
     put(inbox, "good", taught())
     put(inbox, "good", unknown())
     taking = take_new(inbox, review)
-    said = {name: taking.left_out[f"bad/{number:02d}.zip"] for number, name in enumerate(HOSTILE)}
-    assert {name: why for name, why in said.items() if HOSTILE[name][1] not in why} == {}
+    reasons = {name: taking.left_out[f"bad/{number:02d}.zip"] for number, name in enumerate(HOSTILE)}
+    assert {name: why for name, why in reasons.items() if HOSTILE[name][1] not in why} == {}
     assert len(taking.left_out) == len(HOSTILE)
     assert (taking.taught, taking.unknown) == (1, 1)
     assert all("\n" not in why and len(why) < 600 for why in taking.left_out.values())
@@ -135,7 +135,7 @@ def test_file_that_becomes_a_link_meanwhile_is_not_followed(tmp_path):
         read_submission(InboxFile(tmp_path / "link.zip", "dev"))
 
 
-def test_damaged_picture_of_a_taught_item_is_left_out_alone(tmp_path):
+def test_only_the_damaged_picture_of_a_taught_item_is_left_out(tmp_path):
     inbox = tmp_path / "inbox"
     item = ITEM | {"looks": 3, "category": "carton"}
     put(
