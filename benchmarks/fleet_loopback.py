@@ -3,7 +3,7 @@
     python benchmarks/fleet_loopback.py [--devices 40] [--outage 60]
 
 Real processes: a static web server, mosquitto, `edge-sync fleet serve`, `edge-sync rollout run`, and for each device
-`edge run` with a small camera and `edge-sync agent`. What happens is told in tests/fleet_story.py:
+`edge run` with a small camera and `edge-sync agent`. tests/fleet_story.py is what happens:
 
 1. All take the first release: fetch, proof in a child process, switch, trial, confirmation.
 2. A release whose pair passes its proof and recognises nothing: it stops at the canary (5 %), and the devices go back
@@ -12,7 +12,7 @@ Real processes: a static web server, mosquitto, `edge-sync fleet serve`, `edge-s
 4. A good release goes from the canary to all. The broker is killed for a minute, then the repository cannot be reached
    for a minute. One device has no power all the time, and converges when it comes back.
 
-After each part, the fleet's server must say of each device what that device's own disk says.
+After each part, the row of each device in the fleet's server must agree with the device's own disk.
 
 Writes benchmarks/results/fleet_loopback.json.
 """

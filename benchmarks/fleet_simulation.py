@@ -76,7 +76,7 @@ class Simulation:
         self.devices: list[Background] = []
         self.ids: list[str] = []
         self._stack = ExitStack()
-        self._told: dict[str, set[str]] = {"off": set(), "silent": set()}
+        self._faults: dict[str, set[str]] = {"off": set(), "silent": set()}
         self.controller: Background | None = None
 
     def __enter__(self) -> Simulation:  # noqa: PYI034 - Self is not in Python 3.10
@@ -137,17 +137,17 @@ class Simulation:
         self.controller = start_controller(self.folder, self.repo, self.api)
         self._stack.callback(self.controller.end)
 
-    def suffer(self, **told: set[str]) -> None:
-        """Say which devices are off, and which lose their network in their next trial."""
-        self._told |= told
+    def set_faults(self, **faults: set[str]) -> None:
+        """Set which devices are off, and which lose their network in their next trial (silent)."""
+        self._faults |= faults
         part = self.folder / "control.part"
-        part.write_text(json.dumps({name: sorted(ids) for name, ids in self._told.items()}))
+        part.write_text(json.dumps({name: sorted(ids) for name, ids in self._faults.items()}))
         part.replace(self.folder / "control.json")
 
     @property
     def off(self) -> set[str]:
         """The devices that have no power."""
-        return self._told["off"]
+        return self._faults["off"]
 
     @property
     def api(self) -> str:
@@ -234,19 +234,19 @@ class Story:
         self.sim = simulation
         self.facts: dict[str, Any] = {}
 
-    def tell(self, name: str, facts: dict[str, Any]) -> None:
+    def note(self, name: str, facts: dict[str, Any]) -> None:
         """Keep and print what a part cost."""
         self.facts[name] = facts
         print(f"{name}: {json.dumps(facts)}", flush=True)
 
     def come_up(self, away: set[str]) -> None:
         """Have all devices but those that are away run the first release."""
-        self.sim.suffer(off=away)
+        self.sim.set_faults(off=away)
         meter = Meter(self.sim)
         self.sim.start_devices()
         here = self.sim.count - len(away)
         self.sim.until(lambda: self.sim.by_release().get("1") == here, f"{here} devices run release 1")
-        self.tell("first release", meter.cost() | {"devices": here, "away": len(away)})
+        self.note("first release", meter.cost() | {"devices": here, "away": len(away)})
 
     def bad_release(self) -> None:
         """Have the gate stop a release at the canary, and abort it."""
@@ -259,7 +259,7 @@ class Story:
         assert base is not None
         here = sim.count - len(sim.off)
         sim.until(lambda: sim.by_release().get(str(base.sequence)) == here, f"{here} devices run {base.sequence}")
-        rows = [json.loads(row) for row in _rows(sim)]
+        rows = _rows(sim)
         tried = [one for one in rows if any(each["release"] == plan.release.sequence for each in one["tries"])]
         facts |= {
             "waves_opened": stopped.open_waves,
@@ -270,7 +270,7 @@ class Story:
                 any(each["outcome"] == "rolled back" for each in one["tries"]) for one in tried
             ),
         }
-        self.tell("bad release", meter.cost() | facts | {"silent": len(silent)})
+        self.note("bad release", meter.cost() | facts | {"silent": len(silent)})
 
     def good_release(self) -> None:
         """Bring a release to all; then the devices that were away or cut off come back."""
@@ -287,18 +287,18 @@ class Story:
         sim.until(is_complete, "it is complete")
         by_release = sim.by_release()
         facts = {"waves_opened_after_s": seen, "complete_with": by_release, "silent": len(silent), "away": len(sim.off)}
-        self.tell("good release", meter.cost() | facts)
+        self.note("good release", meter.cost() | facts)
         meter = Meter(sim)
-        sim.suffer(off=set(), silent=set())
+        sim.set_faults(off=set(), silent=set())
         sim.until(lambda: sim.by_release().get(str(release)) == sim.count, "those that were away run it, too")
-        self.tell("those that were away", meter.cost())
+        self.note("those that were away", meter.cost())
 
     def rest(self, seconds: float) -> None:
         """Measure what a fleet costs to which nothing happens."""
         time.sleep(self.sim.times["report_s"] / 4)
         meter = Meter(self.sim)
         time.sleep(seconds)
-        self.tell("nothing happens", meter.cost())
+        self.note("nothing happens", meter.cost())
 
     def _approve(self, number: int, silent_share: float) -> tuple[Plan, set[str]]:
         """Publish a bundle, and begin its rollout; return the plan, and the devices of the canary that fall silent."""
@@ -314,18 +314,18 @@ class Story:
         limit = Plan.model_construct(salt=draft.salt)
         canary = sorted((one for one in sim.ids if limit.bucket(one) < draft.waves[0].buckets), key=limit.bucket)
         silent = set(canary[: round(silent_share * len(canary))]) - sim.off
-        sim.suffer(silent=silent)
+        sim.set_faults(silent=silent)
         edge_sync("rollout", "approve", sim.repo, made["rollout"], "--by", "peter")
         plan = sim.plan()
         assert plan is not None
         return plan, silent
 
 
-def _rows(sim: Simulation) -> list[str]:
-    found, after = list[str](), ""
+def _rows(sim: Simulation) -> list[dict[str, Any]]:
+    found, after = list[dict[str, Any]](), ""
     while True:
         page = json.loads(sim.get(f"/v1/devices?limit=1000{after}"))
-        found += [json.dumps(one) for one in page["devices"]]
+        found += page["devices"]
         if page["next"] is None:
             return found
         after = f"&after={page['next']}"

@@ -46,8 +46,17 @@ def print_values(values: Mapping[str, object], *, as_json: bool) -> int:
         print(json.dumps(values))
     else:
         for key, value in values.items():
-            print(f"{key}: {value}")
+            print(f"{key}: {as_text(value)}")
     return 0
+
+
+def as_text(value: object) -> str:
+    """Return a value as people read it: a list without brackets, nothing as `none`."""
+    if isinstance(value, Mapping):
+        value = [f"{key} {one}" for key, one in value.items()]
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def parse_duration(text: str) -> float:

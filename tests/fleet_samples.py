@@ -69,7 +69,7 @@ class Background:
     def runs(self) -> bool:
         return self._process.poll() is None
 
-    def tell_to_end(self) -> None:
+    def terminate(self) -> None:
         self._process.terminate()
 
     def kill(self) -> None:
@@ -256,7 +256,7 @@ class Fleet:
         running = [one for device in self.devices for one in (device.agent, device.edge) if one is not None]
         running += [one for one in (self.collector, self.controller) if one is not None]
         for one in running:
-            one.tell_to_end()
+            one.terminate()
         for one in running:
             one.end(10.0)
         if hasattr(self, "broker"):
@@ -313,13 +313,15 @@ class Fleet:
             self.control()
             self.restarts["controller"] += 1
 
-    def until(self, condition: Callable[[], T], what: str, deadline_s: float, every_s: float = 0.1) -> T:
+    def until(self, condition: Callable[[], T], what: str | Callable[[], str], deadline_s: float) -> T:
         """Return the first answer of a condition that is true; the fleet is tended meanwhile."""
         deadline = time.monotonic() + deadline_s
         while not (answer := condition()):
-            assert time.monotonic() < deadline, f"not within {deadline_s:.0f} s: {what}\n{self.tell()}"
+            if time.monotonic() >= deadline:
+                text = what if isinstance(what, str) else what()
+                raise AssertionError(f"not within {deadline_s:.0f} s: {text}\n{self.describe()}")
             self.tend()
-            time.sleep(every_s)
+            time.sleep(0.1)
         return answer
 
     def running(self) -> dict[str, int | None]:
@@ -366,7 +368,7 @@ class Fleet:
                 found[f"{name}_cpu_s"] = cpu_s(process.pid)
         return found
 
-    def tell(self) -> str:
+    def describe(self) -> str:
         """Return what can explain that something did not happen."""
         lines = [
             f"{one.id}: {json.dumps(one.journal().get('last'))} {one.journal().get('reason')}" for one in self.devices

@@ -4,7 +4,7 @@ The first part of each path is a device id, the rest is a file: GET /cam-001/met
 requests and responses, headers included.
 
 Rules this module keeps:
-1. What it is told comes by its standard input, one word a line; it answers each with one line of JSON.
+1. Commands come by its standard input, one word a line; it answers each with one line of JSON.
 2. `close` refuses connections and ends the open ones; `open` listens on the same port again.
 """
 
@@ -25,7 +25,7 @@ _REASONS = {200: "OK", 206: "Partial Content", 404: "Not Found", 405: "Method No
 
 @dataclass
 class Count:
-    """What one device asked for."""
+    """What one device requested."""
 
     requests: int = 0
     polls: int = 0  # of metadata/timestamp.json
@@ -74,11 +74,11 @@ class FleetServer:
         self._ask("open")
 
     def counts(self) -> dict[str, Count]:
-        """Return what each device asked for so far."""
+        """Return what each device requested so far."""
         return {name: Count(**one) for name, one in self._ask("counts").items()}
 
     def total(self) -> Count:
-        """Return what all devices asked for so far."""
+        """Return what all devices requested so far."""
         total = Count()
         for one in self.counts().values():
             total.add(one)

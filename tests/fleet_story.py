@@ -1,4 +1,4 @@
-"""What happens to a fleet on loopback, as the test and the benchmark tell it, and what was seen of it.
+"""What happens to a fleet on loopback in the test and in the benchmark, and what it costs.
 
 Each chapter asserts what must hold, and returns numbers. The truth about a device is what its own disk says.
 """
@@ -147,7 +147,7 @@ class Story:
         end = time.monotonic() + for_s
         self.until(lambda: time.monotonic() >= end, "time passes", max(0.0, for_s) + 5.0)
 
-    def until(self, condition: Callable[[], Any], what: str, within_s: float | None = None) -> Any:
+    def until(self, condition: Callable[[], Any], what: str | Callable[[], str], within_s: float | None = None) -> Any:
         return self.fleet.until(condition, what, within_s or self.patience_s)
 
     # the operator
@@ -205,17 +205,17 @@ class Story:
         return self.rows()[device.id]
 
     def rows(self) -> dict[str, DeviceRow]:
-        """Return what the fleet's server says of its devices."""
+        """Return the rows of the fleet's server."""
         page = self.fleet.get("/v1/devices?limit=1000") or {"devices": []}
         return {one.device: one for one in map(DeviceRow.model_validate, page["devices"])}
 
     def rows_are_true(self, devices: list[Device] | None = None) -> None:
-        """Wait until the fleet's server says of each device what its own disk says."""
+        """Wait until the row of each device in the fleet's server agrees with the device's own disk."""
         chosen = devices or self.fleet.devices
-        self.until(lambda: not self.untrue(chosen), f"the rows are true: {self.untrue(chosen)}")
+        self.until(lambda: not self.untrue(chosen), lambda: f"the rows are true: {self.untrue(chosen)}")
 
     def untrue(self, devices: list[Device]) -> dict[str, Any]:
-        """Return the devices of which the fleet's server says another pair than their disk."""
+        """Return the devices whose row names another pair than their disk."""
         rows, found = self.rows(), {}
         for one in devices:
             row, active = rows.get(one.id), one.active()
@@ -224,7 +224,7 @@ class Story:
                 *(active.get(name) for name in ("bundle_id", "gallery", "trial")),
             )
             running = row.reported.running if row else None
-            said = running and (running.release, running.bundle_id, running.gallery, running.trial)
-            if said != truth:
-                found[one.id] = [said, truth]
+            reported = running and (running.release, running.bundle_id, running.gallery, running.trial)
+            if reported != truth:
+                found[one.id] = [reported, truth]
         return found

@@ -14,8 +14,9 @@ from gallery_sync.formats.reports import Answer, DeviceRow
 from gallery_sync.formats.rollouts import GROUP
 
 WIDTH = 120  # columns of a table at least, and where the output is no terminal
+_GAP = "  "
 _COLUMNS = ("device", "group/site", "release", "state", "engine", "cameras", "seen", "reason")
-_WIDTHS = (22, 18, 9, 10, 16, 7, 6)  # the reason gets the rest
+_MOST = (22, 18, 9, 10, 16, 7, 6)  # characters of a cell; the reason gets the rest
 
 
 def table_width() -> int:
@@ -25,7 +26,11 @@ def table_width() -> int:
 
 def device_table(rows: Iterable[DeviceRow], now: float, width: int = WIDTH) -> list[str]:
     """Return a line for each device, below a line of headings."""
-    return [_line(cells, width) for cells in (_COLUMNS, *(_cells(row, now) for row in rows))]
+    lines = [_COLUMNS, *(_cells(row, now) for row in rows)]
+    longest = (max(len(one_line(cell)) for cell in column) for column in zip(*lines, strict=True))
+    widths = [min(most, length) for most, length in zip(_MOST, longest, strict=False)]
+    widths.append(width - sum(widths) - len(_GAP) * len(widths))
+    return [_line(cells, widths) for cells in lines]
 
 
 def device_text(found: dict[str, Any], now: float) -> list[str]:
@@ -123,9 +128,8 @@ def _cells(row: DeviceRow, now: float) -> Sequence[str]:
     return row.device, place or "-", release, report.state, report.engine or "-", cameras, seen, reason
 
 
-def _line(cells: Sequence[str], width: int) -> str:
-    widths = (*_WIDTHS, width - sum(_WIDTHS) - 2 * len(_WIDTHS))
-    return "  ".join(_cut(cell, most).ljust(most) for cell, most in zip(cells, widths, strict=True)).rstrip()
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return _GAP.join(_cut(cell, width).ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _cut(text: str, width: int) -> str:

@@ -6,14 +6,13 @@ import argparse
 import sys
 
 from edge.errors import SyncError
-from gallery_sync.command_line import print_values, utc_now
+from gallery_sync.command_line import as_text, print_values, utc_now
 from gallery_sync.repository.verb_options import add_repo, published_in
 from gallery_sync.rollouts.argument_types import count, percent, seconds, selector
 from gallery_sync.rollouts.verb_options import (
     add_by,
     add_fleet,
     add_gates,
-    as_text,
     desk,
     fleet_of,
     gates_of,
@@ -152,8 +151,7 @@ def _create(arguments: argparse.Namespace) -> int:
     )
     known = {"devices": list(done.known)} if done.known is not None else {}
     values = {**describe(done.draft), **known, "draft": str(path)}
-    shown = values if arguments.json else {key: as_text(value) for key, value in values.items()}
-    return print_values(shown, as_json=arguments.json)
+    return print_values(values, as_json=arguments.json)
 
 
 def _approve(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,15 +48,6 @@ def print_changed(done: Changed, arguments: argparse.Namespace) -> int:
         values |= {"draft": str(done.draft), "waits_for": list(done.waits_for)}
         say_draft(done.draft)
     return print_values(values, as_json=arguments.json)
-
-
-def as_text(value: object) -> str:
-    """Return a value of a plan or of the audit log as people read it."""
-    if isinstance(value, Mapping):
-        value = [f"{key} {one}" for key, one in value.items()]
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value)
 
 
 def say_draft(draft: Path) -> None:

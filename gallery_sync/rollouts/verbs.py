@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from edge.errors import SyncError
-from gallery_sync.command_line import utc_now
+from gallery_sync.command_line import as_text, utc_now
 from gallery_sync.repository.verb_options import add_repo, key_ring, published_in
 from gallery_sync.rollouts import plan_verbs
 from gallery_sync.rollouts.argument_types import seconds, selector
@@ -16,7 +16,6 @@ from gallery_sync.rollouts.verb_options import (
     add_by,
     add_fleet,
     add_gates,
-    as_text,
     desk,
     fleet_of,
     print_changed,

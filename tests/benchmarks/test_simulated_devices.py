@@ -1,11 +1,11 @@
-"""A simulated device asks the repository for what a device asks for."""
+"""A simulated device requests what a device requests."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-from benchmarks.simulated_devices import Repository, Web
+from benchmarks.simulated_repository import Repository, Web
 from gallery_sync.device.pull import pull
 from gallery_sync.formats.documents import Release, release_target
 from gallery_sync.formats.rollouts import rollouts_target
@@ -18,11 +18,11 @@ LINE = "demo"
 RETRY = Retry(attempts=2, sleep=lambda _: None, jitter=lambda: 0.5)
 
 
-def asked(server: Server) -> list[str]:
-    """Return what was asked for since the last call, in order.
+def requested(server: Server) -> list[str]:
+    """Return the files that were requested since the last call, in order.
 
-    Objects have no name here: a device may ask for a compressed form. A device that is enrolled knows its line, so it
-    does not ask for repository.json.
+    Objects have no name here: a device may request a compressed form. A device that is enrolled knows its line, so it
+    does not request repository.json.
     """
     paths = [path.removeprefix("repo/") for path, _ in server.requests]
     server.requests.clear()
@@ -32,7 +32,7 @@ def asked(server: Server) -> list[str]:
 def real(server: Server, state: Path) -> list[str]:
     transport = HttpTransport(f"{server.url}/repo", 5.0)
     pull(transport, state, trusted_root(server.folder / "repo"), retry=RETRY, free_bytes=lambda _: 1 << 40)
-    return asked(server)
+    return requested(server)
 
 
 def simulated(server: Server, repository: Repository) -> list[str]:
@@ -44,10 +44,10 @@ def simulated(server: Server, repository: Repository) -> list[str]:
         repository.close()
 
     asyncio.run(look())
-    return asked(server)
+    return requested(server)
 
 
-def test_simulated_device_asks_for_what_a_device_asks_for(tmp_path):
+def test_simulated_device_requests_what_a_device_requests(tmp_path):
     publish_release(tmp_path, "first", 1, 3)
     with serving(tmp_path, keep_alive=True) as server:
         repository = Repository(Web("127.0.0.1", server.server_port), "repo", LINE)

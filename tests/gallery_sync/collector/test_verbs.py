@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,13 @@ def test_devices_are_a_table_of_120_columns(address, capsys):
     assert "1/2" in lines[1]
     assert max(len(line) for line in lines) == WIDTH
     assert lines[0].index("reason") == lines[2].index("no space")
+
+
+def test_columns_are_as_wide_as_their_cells(address, capsys):
+    assert main(["devices", "--label", "site=berlin"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("device  group/site  release  state  engine  cameras  seen")
+    assert [line.find("lab/berlin") for line in lines] == [-1, 8, 8]
 
 
 @pytest.mark.parametrize(("columns", "width"), [("200", 200), ("80", WIDTH)])
@@ -133,8 +141,15 @@ def test_send_fails_if_one_refuses_or_does_not_answer(answering, capsys):
     assert "cam-9: not sent: " in printed
 
 
+def test_selection_reports_rows_that_cannot_be_read(answering, capsys, monkeypatch):
+    devices = FleetClient.devices
+    monkeypatch.setattr(FleetClient, "devices", lambda *given: replace(devices(*given), unreadable=2))
+    assert main(["send", "sync", "--select", "device=cam-1"]) == 0
+    assert "2 devices are left out: their rows cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "problem"),
     [
         (["send", "sync"], "name devices, or select them"),
         (["send", "sync", "cam-1", "--select", ""], "name devices, or select them"),
@@ -149,10 +164,10 @@ def test_send_fails_if_one_refuses_or_does_not_answer(answering, capsys):
         (["devices", "--token-file", "/dev/null"], "cannot read"),
     ],
 )
-def test_wrong_use_is_one_line(address, capsys, arguments, said):
+def test_wrong_use_is_one_line(address, capsys, arguments, problem):
     assert main(arguments) == 1
     printed = capsys.readouterr().err
-    assert said in printed
+    assert problem in printed
     assert printed.count("\n") == 1
 
 
@@ -189,16 +204,16 @@ def test_waiting_ends_with_the_last_answer():
 
         def answers(self, command):
             self.calls += 1
-            states = ["accepted", "done"][: self.calls // 2]
-            return [Answer.model_validate(answer("cam-1", command, state)) for state in states]
+            given = ["accepted", "done"][: self.calls // 2]
+            return [Answer.model_validate(answer("cam-1", command, state)) for state in given]
 
-    told, slept = [], []
+    states, slept = [], []
     last = wait_for_answers(
-        *(Client(), {"cam-1": "c1"}, 60.0, lambda device, one: told.append(one.state)),
+        *(Client(), {"cam-1": "c1"}, 60.0, lambda device, one: states.append(one.state)),
         clock=lambda: 0.0,
         sleep=slept.append,
     )
-    assert (told, last["cam-1"].state, len(slept)) == (["accepted", "done"], "done", 3)
+    assert (states, last["cam-1"].state, len(slept)) == (["accepted", "done"], "done", 3)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("1.5h", 5400), ("2d", 172_800), ("3m", 180)])
@@ -241,7 +256,7 @@ def test_token_that_is_none_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "problem"),
     [
         (["--listen", "0.0.0.0:0"], "needs --token-file"),
         (["--listen", "8090"], "expected HOST:PORT"),
@@ -250,7 +265,7 @@ def test_token_that_is_none_is_refused(tmp_path, text):
         (["--account-file", "/nowhere"], "cannot read"),
     ],
 )
-def test_server_says_what_it_needs(tmp_path, capsys, options, said):
+def test_wrong_options_of_the_server_are_one_error(tmp_path, capsys, options, problem):
     command = ["fleet", "serve", "--database", f"{tmp_path}/fleet.sqlite", "--broker", "mqtt://127.0.0.1:1"]
     assert main([*command, *options]) == 1
-    assert said in capsys.readouterr().err
+    assert problem in capsys.readouterr().err

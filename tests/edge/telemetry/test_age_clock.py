@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.messaging.age_clock import AgeClock
+from edge.telemetry.age_clock import AgeClock
 
 NOW = 1_700_000_000.0
 YEAR_S = 365 * 86_400.0
