@@ -18,6 +18,7 @@ FinesightError
 │   ├── RefusedError   the broker refused the connection or subscription
 │   └── MessageError   one message cannot be sent; the connection stays
 ├── CommandError       a command received over MQTT
+├── ConsoleError       a request to the console that cannot be done
 ├── SyncError          a repository, a download or a device folder
 ├── DataError          data sets and annotation files
 ├── QuantizeError      export, calibration, gates, packing
@@ -123,6 +124,14 @@ class MessageError(PublishError):
 
 class CommandError(FinesightError):
     """A command is invalid, not allowed or cannot be carried out."""
+
+
+class ConsoleError(FinesightError):
+    """A request to the console cannot be done; `reason` is a code for programs, such as not_found or conflict."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SyncError(FinesightError):

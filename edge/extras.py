@@ -18,6 +18,7 @@ _EXTRAS_OF_PACKAGE = {  # of the server: extras that bring an importable package
     "pymatting": ("matting",),
     **dict.fromkeys(("fsspec", "ray"), ("scale",)),
     "cryptography": ("sync",),
+    **dict.fromkeys(("jinja2", "pwdlib"), ("console",)),
 }
 RTX_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 _EXTRA_OF_ENGINE = {

@@ -1,0 +1,1 @@
+"""Boxes of objects: proposed, corrected by people, and used to train the next proposals."""

@@ -1,0 +1,42 @@
+"""The `edge-console` command: the web page for people who label, curate, train and operate."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from console.options import build_parser, settings_of
+from edge.errors import ConfigError, FinesightError
+from edge.telemetry.known_secrets import hide, set_up_logging
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command. Return 0 on success, 1 on an error (one line, no traceback), 2 on wrong usage."""
+    arguments = build_parser().parse_args(argv)
+    set_up_logging("INFO" if arguments.verbose else "WARNING", "%(levelname)s %(name)s: %(message)s")
+    try:
+        if arguments.verb == "demo":
+            raise ConfigError("the demo is not there yet")
+        _serve(arguments)
+    except FinesightError as error:
+        print(f"edge-console: {hide(str(error))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from console.web.serve import Listen, serve
+
+    host, _, port = arguments.listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"--listen: found {arguments.listen!r}, expected HOST:PORT")
+    names = tuple(arguments.host_name)
+    serve(
+        settings_of(arguments), Listen(host.strip("[]"), int(port), names, arguments.tls_certificate, arguments.tls_key)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

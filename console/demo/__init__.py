@@ -1,0 +1,1 @@
+"""Builds the folder of `edge-console demo` from the shipped bundle, gallery and video."""

@@ -1,0 +1,1 @@
+"""Devices and rollouts of a fleet, by the fleet server and the signed repository."""

@@ -1,0 +1,1 @@
+"""Curates published galleries: browse, change, undo, publish."""

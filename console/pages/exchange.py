@@ -1,0 +1,7 @@
+"""Routes of the area exchange."""
+
+from __future__ import annotations
+
+from console.web.routing import Route
+
+ROUTES: tuple[Route, ...] = ()

@@ -1,0 +1,102 @@
+// What all pages share: requests to the API, messages, times in the reader's zone, and the keys' help.
+// htmx forms post to the API with hx-swap="none"; the answer's `says` is shown, and `go` is the next page.
+
+export const show = (text, kind = "") => {
+  const box = document.getElementById("toasts");
+  const toast = document.createElement("div");
+  toast.className = `toast ${kind}`;
+  toast.textContent = text;
+  if (kind === "bad") {
+    const close = document.createElement("button");
+    close.type = "button";
+    close.textContent = "Close";
+    close.addEventListener("click", () => toast.remove());
+    toast.append(close);
+  } else {
+    setTimeout(() => toast.remove(), 5000);
+  }
+  box.append(toast);
+  while (box.children.length > 4) box.firstChild.remove();
+};
+
+/** Send JSON to the API. Returns the answer; throws an Error with the server's text, `status` and `reason`. */
+export const send = async (method, path, body) => {
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw Object.assign(new Error("The console cannot be reached. Nothing was changed; try again."), { status: 0 });
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    const text = answer.error || `The console answered ${response.status}.`;
+    throw Object.assign(new Error(text), { status: response.status, reason: answer.reason });
+  }
+  return answer;
+};
+
+const PENDING = "finesight-said";
+
+const follow = (answer) => {
+  if (answer.go) {
+    if (answer.says) sessionStorage.setItem(PENDING, answer.says);
+    if (answer.go === ".") location.reload();
+    else location.assign(answer.go);
+  } else if (answer.says) {
+    show(answer.says);
+  }
+};
+
+export const writeTimes = (root = document) => {
+  for (const one of root.querySelectorAll("time[datetime]:not([data-written])")) {
+    const moment = new Date(one.dateTime);
+    const options = one.dataset.day ? { dateStyle: "medium" } : { dateStyle: "medium", timeStyle: "short" };
+    one.textContent = new Intl.DateTimeFormat(undefined, options).format(moment);
+    one.title = moment.toISOString();
+    one.dataset.written = "1";
+  }
+};
+
+const inField = (target) => target.closest?.("input:not([type=checkbox]):not([type=radio]):not([type=range]), select, textarea, [contenteditable]");
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "?" && !inField(event.target)) document.getElementById("keys").showModal();
+});
+
+document.body.addEventListener("htmx:afterRequest", (event) => {
+  const { xhr, elt } = event.detail;
+  if (!(xhr.getResponseHeader("Content-Type") || "").startsWith("application/json")) {
+    if (xhr.status === 0) show("The console cannot be reached. Nothing was changed; try again.", "bad");
+    return;
+  }
+  const answer = JSON.parse(xhr.responseText || "{}");
+  if (xhr.status >= 400) show(answer.error || `The console answered ${xhr.status}.`, "bad");
+  else {
+    elt.closest?.("dialog")?.close();
+    follow(answer);
+  }
+});
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  const type = event.detail.xhr.getResponseHeader("Content-Type") || "";
+  if (type.startsWith("application/json")) event.detail.shouldSwap = false; // never shown as HTML
+});
+document.body.addEventListener("htmx:afterSwap", (event) => writeTimes(event.detail.target));
+
+// <button data-opens="id-of-dialog">, <button data-closes>
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest?.("[data-opens]");
+  if (opener) document.getElementById(opener.dataset.opens).showModal();
+  const closer = event.target.closest?.("[data-closes]");
+  if (closer) closer.closest("dialog").close();
+});
+
+writeTimes();
+const said = sessionStorage.getItem(PENDING);
+if (said) {
+  sessionStorage.removeItem(PENDING);
+  show(said);
+}

@@ -1,0 +1,1 @@
+"""Keeps the console's database: one SQLite file, one writer, many readers."""
