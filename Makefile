@@ -1,5 +1,5 @@
 # Each target sets up what it needs; the second run is quick.
-.PHONY: demo install-device check test test-fast test-install docs reference lock licences sbom format setup-device setup-trainer setup-check setup-test setup-docs
+.PHONY: demo install-device check test test-fast test-install docs reference lock licences sbom format setup-device setup-console setup-trainer setup-check setup-test setup-docs
 
 P ?= edge
 
@@ -42,5 +42,5 @@ format: setup-check  ## format, and mend what can be mended
 	.venv-check/bin/ruff check --fix --quiet .
 	.venv-check/bin/ruff format --quiet .
 
-setup-device setup-trainer setup-check setup-test setup-docs:  ## packages only; trainer: all that `edge-train learn` needs
+setup-device setup-console setup-trainer setup-check setup-test setup-docs:  ## packages only; trainer: all that `edge-train learn` needs
 	@scripts/setup $(@:setup-%=%)

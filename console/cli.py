@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     set_up_logging("INFO" if arguments.verbose else "WARNING", "%(levelname)s %(name)s: %(message)s")
     try:
+        require_extra("console")
         if arguments.verb == "demo":
             raise ConfigError("the demo is not there yet")
         _serve(arguments)

@@ -12,13 +12,13 @@ from pathlib import Path
 from edge.errors import ConfigError
 
 _EXTRA_PACKAGES = {"demo": ("amqtt",), "kiosk": ("starlette", "uvicorn", "python_multipart")}
+_EXTRA_PACKAGES["console"] = (*_EXTRA_PACKAGES["kiosk"], "jinja2", "pwdlib")
 _EXTRAS_OF_PACKAGE = {  # of the server: extras that bring an importable package
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "matplotlib", "scipy"), ("trainer",)),
     **dict.fromkeys(("onnx", "tqdm", "PIL"), ("trainer", "quantize")),
     "pymatting": ("matting",),
     **dict.fromkeys(("fsspec", "ray"), ("scale",)),
     "cryptography": ("sync",),
-    **dict.fromkeys(("jinja2", "pwdlib"), ("console",)),
 }
 RTX_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 _EXTRA_OF_ENGINE = {

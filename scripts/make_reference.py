@@ -200,12 +200,13 @@ def keys_from_afar() -> str:
 
 def commands() -> str:
     """Every command, verb and flag."""
+    from console.options import build_parser as console_parser
     from edge.options import build_parser as edge_parser
     from gallery_sync.cli import build_parser as sync_parser
     from quantize.cli import build_parser as quantize_parser
     from trainer.options import build_parser as train_parser
 
-    parsers = [edge_parser("info"), train_parser(), quantize_parser(), sync_parser()]
+    parsers = [edge_parser("info"), train_parser(), quantize_parser(), sync_parser(), console_parser()]
     exits = (
         "Exit codes: 0 done, 1 an error in one line on stderr, 2 wrong usage. Answers go to stdout, logs to stderr.\n"
     )

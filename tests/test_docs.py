@@ -154,7 +154,7 @@ def test_make_targets_of_the_documents_exist():
     assert named - {target for targets in rules for target in targets.split()} == set()
 
 
-@pytest.mark.parametrize("command", ["edge", "edge-train", "edge-quantize", "edge-sync"])
+@pytest.mark.parametrize("command", ["edge", "edge-console", "edge-train", "edge-quantize", "edge-sync"])
 def test_every_command_answers_help(command):
     found = shutil.which(command, path=str(Path(sys.executable).parent)) or command
     done = subprocess.run([found, "--help"], capture_output=True, text=True, check=False)

@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from console.options import build_parser as console_parser
 from edge import extras, options
 from edge.inference.engine import RUNS
 from gallery_sync.cli import build_parser as sync_parser
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 MADE_OF = (
     "benchmarks",
     "configs",
+    "console",
     "dataset_formats",
     "docs",
     "edge",
@@ -34,6 +36,7 @@ MADE_OF = (
     "scripts",
 )
 PARSERS = {
+    "console.cli": console_parser(),
     "edge.cli": options.build_parser("info"),
     "gallery_sync.cli": sync_parser(),
     "quantize.cli": quantize_parser(),
@@ -81,6 +84,7 @@ COMMANDS_OF_EXTRAS = [
     ("trainer.cli", ("synthesize", "-o", "none"), "trainer"),
     ("quantize.cli", ("quantize", "none", "none", "--index", "none"), "quantize"),
     ("edge.cli", ("demo",), "demo"),
+    ("console.cli", ("serve",), "console"),
 ]
 
 
@@ -127,7 +131,7 @@ def test_install_command_names_an_extra(engine):
     + [(package, extra) for extra, packages in extras._EXTRA_PACKAGES.items() for package in packages],
 )
 def test_extra_brings_the_package_that_it_is_named_for(package, extra):
-    distribution = {"PIL": "pillow", "python_multipart": "python-multipart", "ray": "ray[data]"}.get(package, package)
+    distribution = {"PIL": "pillow", "python_multipart": "python-multipart", "ray": "ray[data]", "pwdlib": "pwdlib[argon2]"}.get(package, package)
     assert f'"{distribution}>' in declared_extras()[extra]
 
 

@@ -1,4 +1,4 @@
-"""What `--help` of the four commands says."""
+"""What `--help` of the commands says."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def is_worth_telling(default: object) -> bool:
 
 
 def test_help_names_every_default():
+    from console.options import build_parser as console_parser
     from edge.options import build_parser as edge_parser
     from gallery_sync.cli import build_parser as sync_parser
     from quantize.options import build_parser as quantize_parser
@@ -27,7 +28,7 @@ def test_help_names_every_default():
 
     silent = [
         f"{parser.prog} {'/'.join(action.option_strings) or action.dest}"
-        for top in (edge_parser("info"), sync_parser(), quantize_parser(), train_parser())
+        for top in (console_parser(), edge_parser("info"), sync_parser(), quantize_parser(), train_parser())
         for parser in parsers_of(top)
         for action in parser._actions
         if is_worth_telling(action.default) and "default" not in (action.help or "")

@@ -1,0 +1,42 @@
+"""A headless Chromium for tests of the console's pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.console_samples import TOKEN, Client
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start Debian's Chromium."""
+    program = shutil.which("chromium")
+    assert program, "chromium is not installed; install Debian's package"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def logged_in(browser: Browser, client: Client, width: int = 1280, height: int = 800) -> Iterator[Page]:
+    """Open a page that is logged in; it fails the test if a script fails or anything is requested from elsewhere."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda one: None if one.url.startswith((client.url, "data:", "blob:")) else problems.append(one.url))
+    page.goto(f"{client.url}/login?token={TOKEN}")
+    yield page
+    context.close()
+    assert problems == []
