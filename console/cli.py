@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
-from console.options import build_parser, settings_of
+from console.options import build_parser, demo_settings, settings_of
 from edge.errors import ConfigError, FinesightError
+from edge.extras import require_extra
 from edge.telemetry.known_secrets import hide, set_up_logging
+
+if TYPE_CHECKING:
+    from console.services import Services
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,8 +23,6 @@ def main(argv: list[str] | None = None) -> int:
     set_up_logging("INFO" if arguments.verbose else "WARNING", "%(levelname)s %(name)s: %(message)s")
     try:
         require_extra("console")
-        if arguments.verb == "demo":
-            raise ConfigError("the demo is not there yet")
         _serve(arguments)
     except FinesightError as error:
         print(f"edge-console: {hide(str(error))}", file=sys.stderr)
@@ -30,13 +35,18 @@ def main(argv: list[str] | None = None) -> int:
 def _serve(arguments: argparse.Namespace) -> None:
     from console.web.serve import Listen, serve
 
+    prepare: Callable[[Services], None] | None = None
+    settings = settings_of(arguments) if arguments.verb == "serve" else demo_settings(arguments)
+    if arguments.verb == "demo":
+        from console.demo.build import build_demo
+
+        prepare = partial(build_demo, say=lambda text: print(f"demo: {text}", flush=True))
     host, _, port = arguments.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"--listen: found {arguments.listen!r}, expected HOST:PORT")
     names = tuple(arguments.host_name)
-    serve(
-        settings_of(arguments), Listen(host.strip("[]"), int(port), names, arguments.tls_certificate, arguments.tls_key)
-    )
+    listen = Listen(host.strip("[]"), int(port), names, arguments.tls_certificate, arguments.tls_key)
+    serve(settings, listen, prepare)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--keys",
         type=Path,
         default=_path_of("FINESIGHT_KEYS"),
-        help="folder of signing keys on this server (default: $FINESIGHT_KEYS, or none: changes wait to be signed)",
+        help="folder of signing keys on this server (default: $FINESIGHT_KEYS, or REPO.keys beside it; without one, "
+        "changes wait to be signed elsewhere)",
     )
     serve.add_argument(
         "--fleet",
@@ -60,7 +61,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     return Settings(
         data=arguments.data.absolute(),
         repository=_absolute(arguments.repo),
-        keys=_absolute(arguments.keys),
+        keys=_absolute(arguments.keys or _keys_beside(arguments.repo)),
         fleet=arguments.fleet,
         fleet_token=os.environ.get(FLEET_TOKEN),
         fleet_ca=arguments.fleet_ca,
@@ -68,6 +69,26 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         inbox=_absolute(arguments.inbox),
         folders=tuple(one.absolute() for one in arguments.folder),
     )
+
+
+def demo_settings(arguments: argparse.Namespace) -> Settings:
+    """Return the settings that the arguments of `demo` give: all that it works on lies in its own folder."""
+    folder = arguments.data.absolute()
+    demo = folder / "demo"
+    return Settings(
+        data=folder,
+        repository=demo / "repository",
+        keys=demo / "repository.keys",
+        device=demo / "state",
+        folders=(demo / "pictures",),
+        is_demo=True,
+    )
+
+
+def _keys_beside(repo: Path | None) -> Path | None:
+    """Return the folder that `edge-sync init` makes beside a repository, where there is one."""
+    beside = None if repo is None else repo.parent / f"{repo.name}.keys"
+    return beside if beside is not None and beside.is_dir() else None
 
 
 def _add_data(parser: argparse.ArgumentParser, default: str = DATA) -> None:
