@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from console.administration import run
 from console.options import build_parser, demo_settings, settings_of
 from edge.errors import ConfigError, FinesightError
 from edge.extras import require_extra
@@ -23,7 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     set_up_logging("INFO" if arguments.verbose else "WARNING", "%(levelname)s %(name)s: %(message)s")
     try:
         require_extra("console")
-        _serve(arguments)
+        if arguments.verb in ("serve", "demo"):
+            _serve(arguments)
+        else:
+            run(arguments)
     except FinesightError as error:
         print(f"edge-console: {hide(str(error))}", file=sys.stderr)
         return 1
@@ -45,7 +49,9 @@ def _serve(arguments: argparse.Namespace) -> None:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"--listen: found {arguments.listen!r}, expected HOST:PORT")
     names = tuple(arguments.host_name)
-    listen = Listen(host.strip("[]"), int(port), names, arguments.tls_certificate, arguments.tls_key)
+    listen = Listen(
+        host.strip("[]"), int(port), names, arguments.tls_certificate, arguments.tls_key, arguments.proxy_https
+    )
     serve(settings, listen, prepare)
 
 

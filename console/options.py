@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from console.administration import add_verbs
 from console.settings import Settings
 from edge import __version__
 from gallery_sync.command_line import FLEET_TOKEN
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo = verbs.add_parser("demo", help="run a console with the demo's bundle, gallery and video")
     _add_data(demo, "finesight-console-demo")
     _add_listen(demo)
+    add_verbs(verbs, _add_data)
     return parser
 
 
@@ -102,6 +104,11 @@ def _add_listen(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="certificate of this server, PEM")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, PEM")
+    parser.add_argument(
+        "--proxy-https",
+        action="store_true",
+        help="a proxy in front of it ends TLS, sets X-Forwarded-For, and keeps the Host header",
+    )
 
 
 def _path_of(variable: str) -> Path | None:

@@ -27,6 +27,11 @@ class Settings:
         return self.data / "uploads"
 
     @property
+    def incoming(self) -> Path:
+        """The folder of uploads that arrive; emptied when the console starts."""
+        return self.data / "incoming"
+
+    @property
     def thumbnails(self) -> Path:
         """The cache of thumbnails; may be deleted."""
         return self.data / "thumbnails"

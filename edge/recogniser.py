@@ -138,20 +138,26 @@ class Recogniser:
         """Whether `framing="detect"` works."""
         return self._models.stages.detector is not None
 
-    def recognise(self, picture: Image | bytes | str | os.PathLike[str], framing: Framing = "whole") -> Recognition:
+    def recognise(
+        self,
+        picture: Image | bytes | str | os.PathLike[str],
+        framing: Framing = "whole",
+        timings: Timings | None = None,
+    ) -> Recognition:
         """Recognise what a picture shows.
 
         Args:
             picture: (height, width, 3) uint8 RGB pixels, an encoded picture, or the path of one. OpenCV's pixels are
                 BGR: give `pixels[..., ::-1]`. JPEG, PNG, WebP, BMP, TIFF, GIF and PNM are read, and turned upright.
             framing: `whole`: one object fills the picture; `detect`: find the objects first.
+            timings: gets the milliseconds of each stage; None: nobody needs them.
 
         Raises:
             CaptureError: the picture cannot be read.
             BundleError: `detect` with a bundle that has no detector.
             EngineError: a model failed.
         """
-        timings = Timings()
+        timings = timings or Timings()
         decoded = _decode(picture, reduction_for(self._models) if framing == "whole" else FULL_SIZE)
         width, height = decoded.width, decoded.height
         if framing == "whole":

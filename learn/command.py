@@ -28,7 +28,7 @@ from edge.errors import TrainError
 from edge.file_names import hashed_file_name
 from edge.gallery.generation import INDEX_NAME
 from learn.device_folder import KIOSK, clear, install_pair, run_command, write_configurations
-from learn.judge import Verdict, judge
+from learn.judge import Verdict, judge, list_answers
 from learn.memory import read_memory, write_memory
 from learn.networks import make_embedder, measure_speed, recall_of
 from learn.page import headline, render_page
@@ -71,6 +71,14 @@ class LearnOptions:
     camera: str = "v4l2:///dev/video0"
     detector: Path | None = None  # an ONNX file
     detector_spec: Spec | None = None
+    labels: Path | None = None  # CSV of names for people
+    name: str | None = None  # of the recogniser; None: that of the folder
+    sequence: int = 1  # least number of the bundle
+
+    @property
+    def shown_name(self) -> str:
+        """Return the name of the recogniser."""
+        return self.name or self.out.resolve().name
 
 
 def run_learn(args: argparse.Namespace) -> None:
@@ -83,7 +91,21 @@ def run_learn(args: argparse.Namespace) -> None:
         spec = find_spec(args.detector, args.detector_spec, keep)
     if "${" not in args.camera:
         parse_source(args.camera)
-    learn(LearnOptions(args.photos, args.out, args.root, args.weights, args.minutes, args.camera, args.detector, spec))
+    learn(
+        LearnOptions(
+            args.photos,
+            args.out,
+            args.root,
+            args.weights,
+            args.minutes,
+            args.camera,
+            args.detector,
+            spec,
+            args.labels,
+            args.name,
+            args.sequence,
+        )
+    )
 
 
 def learn(options: LearnOptions) -> dict[str, Any]:
@@ -106,7 +128,7 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     weights = choose_weights(options.weights)
     work = options.out / WORK
     work.mkdir(parents=True, exist_ok=True)
-    photos = read_photos(options.photos, options.root, work / "photos", _progress)
+    photos = read_photos(options.photos, options.root, work / "photos", _progress, options.labels)
     counts = Photos.of(photos.samples)
     _say(f"{counts.told}; {weights.told}")
     if photos.left_out:
@@ -123,7 +145,7 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     bundle, warnings = _pack(options, run, index, work)
     gallery, verdict = _embed_and_judge(bundle, samples, held_out, work)
     install_pair(options.out, bundle, gallery)
-    name = options.out.resolve().name
+    name = options.shown_name
     kept = write_configurations(options.out, name, options.camera, detects=options.detector is not None)
     shown = {item_id_of(sample.item): sample for sample in reversed(samples) if sample.split == "train"}
     told = f"{how[0].upper()}{how[1:]}. {weights.told}. Input {plan.px} x {plan.px} pixels."
@@ -140,6 +162,7 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
         "plan": asdict(plan),
         "nearest_of_held_out": recall_of(run),
         "verdict": verdict.as_json(),
+        "answers": list_answers(verdict, photos.sources),
         "warnings": list(warnings),
         "minutes": round((time.monotonic() - started) / 60, 1),
     }
@@ -205,8 +228,8 @@ def _pack(options: LearnOptions, run: Path, index: Path, work: Path) -> tuple[Pa
     if bundle.is_dir() and memory.packed_from == key:
         return bundle, memory.warnings
     clear(bundle, work / "gallery", work / "judged")
-    sequence = memory.sequence + 1
-    shop = hashed_file_name(options.out.resolve().name).replace("~", "-")
+    sequence = max(memory.sequence + 1, options.sequence)
+    shop = hashed_file_name(options.shown_name).replace("~", "-")
     packed = pack_bundle(
         PackOptions(
             bundle_id=f"{shop}-{sequence}",

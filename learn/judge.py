@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +14,13 @@ from edge.config.schema import EngineConfig
 from edge.imaging.image import read_image
 from edge.recognition.recognise_image import recognise_image
 from edge.telemetry.timing import Timings
+from edge.types import Box
 from trainer.catalogue.items import item_id_of
 
 Outcome = Literal["right", "unknown", "wrong"]
 ENOUGH = 20  # held-out photos from which percentages are told
+_MOST_LISTED = 2000  # answers in the report, the wrong ones first
+_ORDER: dict[Outcome, int] = {"wrong": 0, "unknown": 1, "right": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Answer:
     outcome: Outcome
     nearest: str  # id of the nearest item, named or not; empty if nothing was searched
     category_right: bool  # of the nearest item
+    probability: float | None = None  # of the named item, 0..1; None: not named, or the bundle is not calibrated
+    similarity: float | None = None  # cosine to the nearest item; None: nothing was searched
 
     @property
     def item_id(self) -> str:
@@ -76,6 +81,31 @@ class Verdict:
         }
 
 
+def list_answers(verdict: Verdict, sources: Mapping[str, tuple[Path, Box | None]]) -> list[dict[str, Any]]:
+    """Return what was answered to each photo, the wrong answers first; so many at most that a report stays readable.
+
+    Args:
+        verdict: all answers.
+        sources: by file name of a copy: the photo that it was made of, and where in it the object is.
+    """
+    listed = sorted(verdict.answers, key=lambda answer: (_ORDER[answer.outcome], -(answer.similarity or 0.0)))
+    found = []
+    for answer in listed[:_MOST_LISTED]:
+        path, box_px = sources.get(answer.sample.path.name, (answer.sample.path, None))
+        found.append({
+            "path": str(path.absolute()),
+            "box_px": box_px,
+            "category": answer.sample.category,
+            "item": answer.item_id,
+            "label": answer.sample.label,
+            "outcome": answer.outcome,
+            "nearest": answer.nearest,
+            "probability": None if answer.probability is None else round(answer.probability, 4),
+            "similarity": None if answer.similarity is None else round(answer.similarity, 4),
+        })  # fmt: skip
+    return found
+
+
 def judge(bundle: Path, gallery: Path, held_out: Iterable[Sample]) -> Verdict:
     """Recognise every held-out photo.
 
@@ -97,5 +127,7 @@ def judge(bundle: Path, gallery: Path, held_out: Iterable[Sample]) -> Verdict:
         nearest = named or (decision.top[0].item_id if decision.top else "")
         outcome: Outcome = "unknown" if named is None else "right" if named == own else "wrong"
         category = decision.category.name if decision.category else ""
-        answers.append(Answer(sample, outcome, nearest, category == sample.category))
+        probability = decision.match.probability if decision.match else None
+        similarity = decision.top[0].score if decision.top else None
+        answers.append(Answer(sample, outcome, nearest, category == sample.category, probability, similarity))
     return Verdict(tuple(answers), sorted(spent)[len(spent) // 2] if spent else 0.0)

@@ -6,10 +6,11 @@ import csv
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dataset_formats.csv_table import read_table
 from dataset_formats.decode import read_picture
 from dataset_formats.layouts import read_listing
 from dataset_formats.listings import single_objects
@@ -19,6 +20,7 @@ from dataset_formats.splits import split_from_name
 from edge.durable import write_durably
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import crop, encode_image, shrink
+from edge.types import Box
 from trainer.data.duplicates import near_duplicate_of
 from trainer.data.split import resplit
 from trainer.recipe import Split
@@ -37,10 +39,16 @@ class PhotoSet:
     samples: list[Sample]  # copies, split as the data set or its reader says
     has_own_split: bool  # the data set itself says which photos are held out, as split `val`
     left_out: list[str]  # which photo cannot be used, and why
+    # by file name of the copy: the photo, and where in it the object is (None: the whole photo)
+    sources: Mapping[str, tuple[Path, Box | None]] = field(default_factory=dict)
 
 
 def read_photos(
-    source: Path, root: Path | None, folder: Path, progress: Callable[[Sequence[Sample], str], Iterable[Sample]]
+    source: Path,
+    root: Path | None,
+    folder: Path,
+    progress: Callable[[Sequence[Sample], str], Iterable[Sample]],
+    labels: Path | None = None,
 ) -> PhotoSet:
     """Read a data set of any layout and copy its pictures, turned upright and at most LONGEST_PX long.
 
@@ -51,6 +59,7 @@ def read_photos(
         root: folder of the paths in a CSV; None: its own.
         folder: of the copies.
         progress: wraps the list of samples, with a description.
+        labels: CSV with columns category, item, label: names for people, where the data set has none; None: no such.
 
     Raises:
         DataError: the data set cannot be read.
@@ -61,10 +70,14 @@ def read_photos(
         log.warning("%s", line)
     folder.mkdir(parents=True, exist_ok=True)
     listed = [s for s in single_objects(listing, cut_to_box=False) if s.split != "test"]
-    kept, left_out = [], list(listing.left_out)
+    named = {} if labels is None else _read_labels(labels)
+    kept, left_out, sources = [], list(listing.left_out), {}
     for sample in progress(listed, "reading photos"):
         try:
-            kept.append(replace(sample, path=_copy(sample, folder), box_px=None))
+            copy = _copy(sample, folder)
+            sources[copy.name] = (sample.path, sample.box_px)
+            label = sample.label or named.get((sample.category, sample.item), "")
+            kept.append(replace(sample, path=copy, label=label, box_px=None))
         except CaptureError as error:
             left_out.append(printable(str(error)))
             log.warning("%s", left_out[-1])
@@ -74,7 +87,18 @@ def read_photos(
     has_own = (listing.layout != "folders" or _has_split_folders(source)) and {"train", "val"} <= {
         s.split for s in kept
     }
-    return PhotoSet(_distinct(kept), has_own, left_out)
+    return PhotoSet(_distinct(kept), has_own, left_out, sources)
+
+
+def _read_labels(path: Path) -> dict[tuple[str, str], str]:
+    """Return names for people by category and item.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a column.
+    """
+    table = read_table(path)
+    table.require("category", "item", "label")
+    return {(row["category"], row["item"]): row["label"] for _, row in table.rows}
 
 
 def _distinct(samples: Sequence[Sample]) -> list[Sample]:

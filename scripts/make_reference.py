@@ -482,10 +482,20 @@ def fleet_schemas() -> dict[Path, str]:
     return {ROOT / "docs" / name: json.dumps(tree, indent=2) + "\n" for name, tree in trees.items()}
 
 
+def console_description() -> dict[Path, str]:
+    """Return the JSON file that describes the API of the console, and its text."""
+    from console.web.openapi import openapi
+    from console.web.routes import ROUTES
+
+    return {ROOT / "docs" / "console.openapi.json": json.dumps(openapi(ROUTES), indent=2) + "\n"}
+
+
 def pages() -> dict[Path, str]:
     """Return every page and every other file that is made from the code, and its text."""
     made = {PAGES / name: page() for name, page in PAGE_OF.items()}
-    return {path: f"{text.rstrip()}\n\n{NOTE}\n" for path, text in made.items()} | fleet_schemas()
+    return (
+        {path: f"{text.rstrip()}\n\n{NOTE}\n" for path, text in made.items()} | fleet_schemas() | console_description()
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

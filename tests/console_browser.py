@@ -35,7 +35,8 @@ def logged_in(browser: Browser, client: Client, width: int = 1280, height: int =
     page.set_default_timeout(15_000)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda one: None if one.url.startswith((client.url, "data:", "blob:")) else problems.append(one.url))
+    own = (client.url, "data:", "blob:")
+    page.on("request", lambda one: None if one.url.startswith(own) else problems.append(one.url))
     page.goto(f"{client.url}/login?token={TOKEN}")
     yield page
     context.close()

@@ -22,6 +22,16 @@ OUTSIDE_THE_SITE = [
 NEXT = "--- next block ---"
 END_WITH_THE_PAGE = "trap 'jobs -p | xargs -r kill 2> /dev/null || true' EXIT\n"  # whatever a page starts
 
+# It keeps its terminal until it is stopped: here it gets one of its own, until the page ends.
+CONSOLE = """
+edge-console() {
+    case "$1" in demo | serve) ;; *) command edge-console "$@"; return ;; esac
+    command edge-console "$@" > console.log 2>&1 &
+    timeout 180 sh -c 'until grep -q "^console: http" console.log; do sleep 0.2; done' || true
+    cat console.log
+}
+"""
+
 # Its camera is on a USB port: the device sees a file instead.
 RUN_KIOSK = """
 sed -i 's|v4l2:///dev/video0|file://demo/stream.mp4?loop=1|' kiosk.yaml
@@ -76,7 +86,7 @@ def test_page_runs_as_printed_and_prints_what_comes(page, checkout, environment)
         blocks += [block for block in blocks_of(page) if block.commands.startswith("curl")]
         commands += [RUN_KIOSK + block.commands for block in blocks[len(commands) :]]
     done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", END_WITH_THE_PAGE + f"\necho '{NEXT}'\n".join(commands)],
+        ["bash", "-euxo", "pipefail", "-c", END_WITH_THE_PAGE + CONSOLE + f"\necho '{NEXT}'\n".join(commands)],
         cwd=checkout,
         env=environment,
         capture_output=True,

@@ -131,7 +131,12 @@ def test_install_command_names_an_extra(engine):
     + [(package, extra) for extra, packages in extras._EXTRA_PACKAGES.items() for package in packages],
 )
 def test_extra_brings_the_package_that_it_is_named_for(package, extra):
-    distribution = {"PIL": "pillow", "python_multipart": "python-multipart", "ray": "ray[data]", "pwdlib": "pwdlib[argon2]"}.get(package, package)
+    distribution = {
+        "PIL": "pillow",
+        "python_multipart": "python-multipart",
+        "ray": "ray[data]",
+        "pwdlib": "pwdlib[argon2]",
+    }.get(package, package)
     assert f'"{distribution}>' in declared_extras()[extra]
 
 

@@ -67,6 +67,11 @@ def _add_learn(commands: Any) -> None:
         help="published weights to start from: package, hub, hub:NAME, or a safetensors file; default: package",
     )
     learn.add_argument("--root", type=Path, help="folder of the paths in a CSV; default: its own folder")
+    learn.add_argument("--name", help="name of the recogniser; default: that of the folder")
+    learn.add_argument(
+        "--sequence", type=int, default=1, help="least sequence number of the bundle; default: %(default)s"
+    )
+    learn.add_argument("--labels", type=Path, help="CSV with category, item, label: names for people; default: none")
     learn.add_argument(
         "--camera",
         default="v4l2:///dev/video0",

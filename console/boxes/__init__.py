@@ -1,1 +1,1 @@
-"""Boxes of objects: proposed, corrected by people, and used to train the next proposals."""
+"""Boxes of pictures: what people draw and correct, what models propose, and rounds of training on it."""

@@ -34,6 +34,7 @@ BY = "demo"
 NAME, TO_BOX = "Demo camera: things to name", "Demo camera: boxes to check"
 _EVERY = 9  # frames of the video for each picture
 _TO_BOX = 8  # pictures whose boxes wait for a person
+_FOLDERS = {TO_BOX: "to-box", NAME: "to-name"}
 Say = Callable[[str], None]
 
 
@@ -63,18 +64,17 @@ def build_demo(services: Services, say: Say) -> None:
     if not {NAME, TO_BOX} <= known:
         say("finding objects in them")
         models = load_models(assets / "bundle", assets / "gallery", EngineConfig())
-        listed = sorted(pictures.glob("*.jpg"))
-        for name, some, state in ((TO_BOX, listed[:_TO_BOX], "proposed"), (NAME, listed[_TO_BOX:], "confirmed")):
+        for name, below in _FOLDERS.items():
             if name not in known:
-                _make_set(services, models, name, some, is_confirmed=state == "confirmed")
+                _make_set(services, models, name, pictures / below)
 
 
-def _make_set(services: Services, models: LoadedModels, name: str, pictures: list[Path], *, is_confirmed: bool) -> None:
+def _make_set(services: Services, models: LoadedModels, name: str, folder: Path) -> None:
     """Make a set of pictures with the boxes that the shipped detector finds."""
     with services.database.write() as connection:
         now_s = services.clock()
-        set_id = create_set(connection, now_s, BY, name, "folder", pictures[0].parent)
-        for path in pictures:
+        set_id = create_set(connection, now_s, BY, name, "folder", folder)
+        for path in sorted(folder.glob("*.jpg")):
             source = {"device": BY, "camera": "shelf"}
             picture_id = add_picture(connection, now_s, set_id, path.name, path, whole=False, source=source)
             if picture_id is None:
@@ -86,20 +86,22 @@ def _make_set(services: Services, models: LoadedModels, name: str, pictures: lis
                 )
             ]
             version = find_picture(connection, picture_id).version
-            set_boxes(connection, picture_id, version, boxes, "confirmed" if is_confirmed else "proposed")
+            set_boxes(connection, picture_id, version, boxes, "confirmed" if name == NAME else "proposed")
 
 
 def _take_pictures(video: Path, folder: Path) -> None:
     """Write frames of a video; a pattern far apart, so that objects differ."""
     working = folder.with_name("pictures.part")
-    working.mkdir(parents=True, exist_ok=True)
+    for name in _FOLDERS.values():
+        (working / name).mkdir(parents=True, exist_ok=True)
     source = open_source(parse_source(f"file://{video}"), "opencv")
     number = 0
     try:
         while True:
             frame = source.read(5.0)
             if frame is not None and number % _EVERY == 0:
-                write_durably(working / f"frame-{number:04d}.jpg", encode_image(frame.image_rgb, ".jpg"))
+                of = _FOLDERS[TO_BOX if number < _TO_BOX * _EVERY else NAME]
+                write_durably(working / of / f"frame-{number:04d}.jpg", encode_image(frame.image_rgb, ".jpg"))
             number += 1
     except EndOfStream:
         pass

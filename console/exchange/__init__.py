@@ -1,1 +1,1 @@
-"""Exchanges annotations with other tools, both ways: Label Studio, CVAT, COCO, Pascal VOC."""
+"""Exchange of boxes and identities with labelling tools: COCO, Pascal VOC, YOLO, CVAT and Label Studio, both ways."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from edge.errors import ConsoleError
 
 FILE = "console.sqlite"
-_VERSION = 1  # of the tables, in user_version
+VERSION = 1  # of the tables, in user_version
 _WAIT_S = 30.0  # for another process that writes, such as `edge-console user add`
 
 
@@ -32,13 +32,12 @@ class Database:
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         version = self._writer.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
+        if version > VERSION:
             self._writer.close()
             raise ConsoleError("newer", f"{path}: a newer version of the console wrote it; update finesight")
         self._writer.execute("PRAGMA journal_mode=WAL")
-        for statements in tables:
-            self._writer.executescript(statements)
-        self._writer.execute(f"PRAGMA user_version={_VERSION}")
+        statements = "\n".join(tables)
+        self._writer.executescript(f"BEGIN;\n{statements}\nPRAGMA user_version={VERSION};\nCOMMIT;")  # one flush
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -98,6 +97,7 @@ def open_database(folder: Path, tables: Iterable[str]) -> Database:
     path = folder / FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # it holds hashes of passwords
         return Database(path, tables)
     except OSError as error:
         raise ConsoleError("storage", f"{folder}: cannot be written: {error.strerror}") from error

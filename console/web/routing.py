@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel
 
 from console.access.gate import Role, User
+from console.access.sessions import Client
 from console.services import Services
 
 API = "/api/v1"
@@ -43,7 +44,7 @@ class Call:
     query: Any = None  # validated, of the route's `query`
     body: Any = None  # validated, of the route's `body`
     files: tuple[UploadedFile, ...] = ()
-    secrets: Mapping[str, str] = field(default_factory=dict)  # the session's cookie and the client's address
+    client: Client = field(default_factory=Client)  # the address and the browser that the request came from
 
     @property
     def now_s(self) -> float:
@@ -129,6 +130,7 @@ class Route:
     body: type[BaseModel] | None = None  # JSON, or the fields of a form
     answer: type[BaseModel] | None = None  # of an API route that answers JSON
     upload_bytes: int = 0  # the largest body of a form with files; 0: it takes none
+    media: str = ""  # of an API route that answers a picture, a file or a stream, such as image/jpeg
 
     @property
     def is_api(self) -> bool:
@@ -152,6 +154,7 @@ def api(  # noqa: PLR0913  as many as a route has
     body: type[BaseModel] | None = None,
     answer: type[BaseModel] | None = None,
     upload_bytes: int = 0,
+    media: str = "",
 ) -> Route:
     """Return a route of the JSON API; `path` goes on after /api/v1."""
-    return Route(method, f"{API}{path}", access, handler, summary, query, body, answer, upload_bytes)
+    return Route(method, f"{API}{path}", access, handler, summary, query, body, answer, upload_bytes, media)

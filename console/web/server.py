@@ -3,61 +3,49 @@
 Rules this module keeps:
 1. Who may do what is declared by the route and decided by console.access. Nothing is answered before that.
 2. A request that changes something must come from one of the console's own pages, or carry a token.
-3. No request ends in a traceback for its sender: our errors say what is wrong; others are logged, and answer 500.
+3. No request ends in a traceback for its sender: our errors say what is wrong; others are counted and logged, once, and
+   answer 500.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import quote
 
 from jinja2 import Environment
-from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
-from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount
 from starlette.routing import Route as StarletteRoute
-from starlette.staticfiles import StaticFiles
 
 from console.access.gate import COOKIE, User
+from console.access.login_limits import TooManyAttemptsError
+from console.access.origin import is_foreign
 from console.services import Services
+from console.web import responses
+from console.web.bodies import LARGEST_NUMBER, check_values, fields_of, read_fields, read_upload, validated
 from console.web.rendering import make_environment, render
-from console.web.routing import (
-    API,
-    Answer,
-    Bytes,
-    Call,
-    Download,
-    Event,
-    Events,
-    Html,
-    Redirect,
-    Route,
-    UploadedFile,
-    Values,
-)
-from edge.errors import BusyError, ConsoleError, FinesightError, PictureError, first_validation_error
+from console.web.routing import API, Answer, Bytes, Call, Download, Events, Html, Redirect, Route, UploadedFile, Values
+from console.web.site import Site
+from console.web.static_files import static_files
+from console.web.streams import Streams
+from edge.errors import BusyError, ConsoleError, FinesightError, PictureError
 from edge.http_server.access import is_known_host
 
 log = logging.getLogger(__name__)
 
-STATIC = Path(__file__).parents[1] / "static"
-MAX_BODY_BYTES = 2_000_000  # of JSON and of a form without files
-_MAX_INT = 2**53  # of a number in an address: larger ones are no id
-_MAX_FILES = 2000
 _STATUS = {
     "not_found": 404, "conflict": 409, "invalid": 422, "denied": 403, "too_large": 413, "busy": 503, "missing": 503,
-    "limited": 429, "storage": 507,
+    "limited": 429, "storage": 507, "wrong_password": 401, "slow": 408, "unsupported": 415,
 }  # fmt: skip
 _PICTURE_STATUS = {"too_large": 413, "not_a_picture": 415, "busy": 503}
 _HEADERS = {
@@ -68,60 +56,98 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_FAILED = "the console failed; its log says why"
 
 
-def make_app(services: Services, routes: Iterable[Route], host_names: frozenset[str]) -> Starlette:
+def make_app(services: Services, routes: Iterable[Route], site: Site, streams: Streams) -> Starlette:
     """Return the ASGI application of a console."""
     environment = make_environment()
-    handlers = [_Endpoint(one, services, environment, host_names) for one in routes]
+    by_path: dict[str, list[Route]] = defaultdict(list)
+    for one in routes:
+        by_path[one.path].append(one)
+    endpoints = [
+        StarletteRoute(
+            path,
+            _ByMethod({one.method: _Endpoint(one, services, environment, site, streams) for one in of_path}),
+            methods=[one.method for one in of_path],
+        )
+        for path, of_path in by_path.items()
+    ]
+
+    def unknown(request: Request, error: Exception) -> Response:
+        return _unknown(request, error, environment, services)
+
     return Starlette(
-        routes=[
-            *(StarletteRoute(one.route.path, one, methods=[one.route.method]) for one in handlers),
-            Mount("/static", StaticFiles(directory=STATIC)),
-        ],
-        exception_handlers={HTTPException: _http_error},
+        routes=[*endpoints, Mount("/static", static_files(_HEADERS))], exception_handlers={HTTPException: unknown}
     )
+
+
+class _ByMethod:
+    """Answers the requests of one address."""
+
+    def __init__(self, endpoints: dict[str, _Endpoint]) -> None:
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        method = scope["method"]
+        await self._endpoints["GET" if method == "HEAD" else method](scope, receive, send)
 
 
 class _Endpoint:
     """Answers the requests of one route."""
 
-    def __init__(self, route: Route, services: Services, environment: Environment, host_names: frozenset[str]) -> None:
-        self.route, self._services, self._environment, self._host_names = route, services, environment, host_names
+    def __init__(
+        self, route: Route, services: Services, environment: Environment, site: Site, streams: Streams
+    ) -> None:
+        self.route, self._services, self._environment, self._site = route, services, environment, site
+        self._streams = streams
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
-        response = await self._respond(request)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        await response(scope, receive, send)
+        begun = False
+
+        async def send_once_begun(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            response = await self._respond(request)
+            for name, value in _HEADERS.items():
+                response.headers.setdefault(name, value)
+            await response(scope, receive, send_once_begun)
+        except ClientDisconnect:
+            self._services.gate.counters.add("http_left")
+        except Exception as error:  # noqa: BLE001  such as a file that vanished after the handler named it
+            failure = self._bug(request, None, error)
+            if not begun:
+                await failure(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        folder: list[Path] = []
+        folders: list[Path] = []
         user: User | None = None
         try:
-            if not is_known_host(request.headers, self._host_names):
+            if not is_known_host(request.headers, self._site.host_names):
                 return self._error(request, None, 421, "wrong_host", "this console has another name; see --host-name")
-            user = await run_in_threadpool(
-                self._services.gate.identify, dict(request.headers), request.cookies.get(COOKIE, "")
-            )
+            cookie = request.cookies.get(COOKIE, "")
+            user = await run_in_threadpool(self._services.gate.identify, dict(request.headers), cookie)
             self._require(request, user)
-            call = await self._read(request, user or User("", "viewer"), folder)
+            call = await self._read(request, user or User("", "viewer"), folders)
             answer = await run_in_threadpool(self.route.handler, call)
-            return await run_in_threadpool(self._response, answer, user)
+            return await run_in_threadpool(self._response, request, answer, user)
+        except ClientDisconnect:
+            raise
         except Exception as error:  # noqa: BLE001  the one place where requests end
-            return self._failure(request, user, error)
+            return await run_in_threadpool(self._failure, request, user, error)
         finally:
-            for one in folder:
+            for one in folders:
                 await run_in_threadpool(shutil.rmtree, one, ignore_errors=True)
 
     def _require(self, request: Request, user: User | None) -> None:
         """Refuse who may not."""
-        if self.route.method != "GET" and "authorization" not in request.headers:
-            origin = request.headers.get("origin")
-            if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or (
-                origin is not None and origin.partition("://")[2] != request.headers.get("host", "")
-            ):
+        if self.route.method != "GET":
+            has_cookie = "authorization" not in request.headers and COOKIE in request.cookies
+            if is_foreign(request.headers, self._site.schemes, has_cookie=has_cookie):
                 raise ConsoleError("denied", "a page of another server sent this; open the console at its own address")
         if self.route.access == "anyone":
             return
@@ -130,179 +156,125 @@ class _Endpoint:
         if not user.may(self.route.access):
             raise ConsoleError("denied", f"{user.name} is {user.role}; this needs the role {self.route.access}")
 
-    async def _read(self, request: Request, user: User, folder: list[Path]) -> Call:
-        path = dict(request.path_params)
-        if any(isinstance(value, int) and value > _MAX_INT for value in path.values()):
-            raise HTTPException(404)
-        query = None
-        if self.route.query is not None:
-            query = _validated(self.route.query, _fields(request.query_params.multi_items(), self.route.query))
-        elif request.query_params and self.route.is_api:
-            raise ConsoleError("invalid", "this address takes no query")
-        body: Any = None
+    async def _read(self, request: Request, user: User, folders: list[Path]) -> Call:
+        route, path, query, body = self.route, dict(request.path_params), None, None
+        for value in path.values():
+            if (isinstance(value, int) and value > LARGEST_NUMBER) or (isinstance(value, str) and "\0" in value):
+                raise HTTPException(404)
         files: tuple[UploadedFile, ...] = ()
-        if self.route.upload_bytes:
-            fields, files = await _read_upload(request, self.route.upload_bytes, folder)
-            if self.route.body is not None:
-                body = _validated(self.route.body, _fields(fields, self.route.body))
-        elif self.route.body is not None:
-            body = _validated(self.route.body, _parse(request, await _read_body(request), self.route.body))
-        client = request.client.host if request.client else ""
-        secrets = {"cookie": request.cookies.get(COOKIE, ""), "client": client}
-        return Call(self._services, user, path, query, body, files, secrets)
+        pairs = request.query_params.multi_items()
+        if route.query is not None:
+            query = validated(route.query, fields_of(pairs, route.query))
+        elif pairs and route.method == "DELETE" and route.body is not None:  # where htmx puts the fields of a form
+            body = validated(route.body, fields_of(pairs, route.body))
+        elif pairs and route.is_api:
+            raise ConsoleError("invalid", "this address takes no query")
+        if route.upload_bytes:
+            folders.append(await run_in_threadpool(_new_folder, self._services.settings.incoming))
+            fields, files = await read_upload(request, route.upload_bytes, folders[0], self._site.pace)
+            check_values(fields)
+            if route.body is not None:
+                body = validated(route.body, fields_of(fields, route.body))
+        elif route.body is not None and body is None:
+            body = await read_fields(request, route.body, self._site.pace)
+        return Call(self._services, user, path, query, body, files, self._site.client_of(request))
 
-    def _response(self, answer: Answer, user: User | None) -> Response:  # noqa: PLR0911  one for each kind
+    def _response(self, request: Request, answer: Answer, user: User | None) -> Response:
         """Return the response of an answer."""
+        secure = self._site.is_secure
         match answer:
             case Html():
-                return self._page(answer, user)
+                response = self._page(answer, user)
             case Values():
-                values = answer.values
-                tree = values.model_dump(mode="json") if isinstance(values, BaseModel) else dict(values)
-                response: Response = JSONResponse({**tree, "says": answer.says, "go": answer.go}, answer.status)
-                _set_cookie(response, answer.cookie)
-                return response
+                response = responses.values_response(answer, secure=secure)
             case Bytes():
-                keep = f"private, max-age={answer.cache_s}" if answer.cache_s else "no-store"
-                return Response(answer.data, media_type=answer.media_type, headers={"Cache-Control": keep})
+                response = responses.bytes_response(answer, request)
             case Download():
-                if isinstance(answer.data, Path):
-                    return FileResponse(answer.data, media_type=answer.media_type, filename=answer.name)
-                headers = {"Content-Disposition": f'attachment; filename="{answer.name}"'}
-                return Response(answer.data, media_type=answer.media_type, headers=headers)
+                response = responses.download_response(answer)
             case Events():
-                stream = (_event_text(one) async for one in iterate_in_threadpool(answer.events))
-                return StreamingResponse(
-                    stream,
-                    media_type="text/event-stream",
-                    headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-                )
+                client = self._site.client_of(request).address
+                session = f"session {user.session}" if user and user.session else f"{user and user.name} {client}"
+                response = self._streams.open(session, answer.events)
             case Redirect():
-                redirect = RedirectResponse(answer.to, 303)
-                _set_cookie(redirect, answer.cookie)
-                return redirect
+                response = responses.redirect_response(answer, secure=secure)
+        if responses.is_text(response):
+            responses.compress(response, request)
+        return response
 
     def _page(self, answer: Html, user: User | None) -> Response:
         values = {**answer.values, "user": user, "settings": self._services.settings}
         text = render(self._environment, answer.template, values)
         return HTMLResponse(text, answer.status, headers={"Cache-Control": "no-store"})
 
-    def _failure(self, request: Request, user: User | None, error: Exception) -> Response:  # noqa: PLR0911  likewise
+    def _failure(self, request: Request, user: User | None, error: Exception) -> Response:
         match error:
             case HTTPException(status_code=401):
-                if not self.route.is_api and self.route.method == "GET":
-                    return RedirectResponse("/login", 303)
-                return self._error(request, user, 401, "no_token", "log in, or send Authorization: Bearer <token>")
+                return self._log_in_first(request)
             case HTTPException():
-                return self._error(request, user, error.status_code, "not_found", "there is no such page")
+                found = error.status_code, "not_found", "there is no such page"
+            case TooManyAttemptsError():
+                response = self._error(request, user, 429, error.reason, str(error))
+                response.headers["Retry-After"] = str(int(error.wait_s) + 1)
+                return response
             case ConsoleError():
-                return self._error(request, user, _STATUS.get(error.reason, 400), error.reason, str(error))
+                found = _STATUS.get(error.reason, 400), error.reason, str(error)
             case BusyError():
-                return self._error(request, user, 503, error.reason, str(error))
+                found = 503, error.reason, str(error)
             case PictureError():
-                return self._error(request, user, _PICTURE_STATUS.get(error.reason, 400), error.reason, str(error))
+                found = _PICTURE_STATUS.get(error.reason, 400), error.reason, str(error)
             case FinesightError():
-                return self._error(request, user, 422, "failed", str(error))
+                found = 422, "failed", str(error)
+            case _:
+                return self._bug(request, user, error)
+        response = self._error(request, user, *found)
+        if found[0] == 408:
+            response.headers["Connection"] = "close"
+        return response
+
+    def _bug(self, request: Request, user: User | None, error: Exception) -> Response:
+        self._services.gate.counters.add("http_failures")
         log.error("%s %s failed", request.method, request.url.path[:200], exc_info=error)
-        return self._error(request, user, 500, "bug", "the console failed; its log says why")
+        try:
+            return self._error(request, user, 500, "bug", _FAILED)
+        except Exception:  # noqa: BLE001  the template of errors has the bug, which is logged
+            return PlainTextResponse(_FAILED, 500, headers=_HEADERS)
+
+    def _log_in_first(self, request: Request) -> Response:
+        """Show the page to log in, and come back afterwards; a program gets an error."""
+        wanted = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+        login = "/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}"
+        text = "log in, or send Authorization: Bearer <token>"
+        if "hx-request" in request.headers:  # a part of a page: the whole page goes to the log-in
+            headers = {"HX-Redirect": "/login"}
+        elif not self.route.is_api and self.route.method == "GET":
+            return RedirectResponse(login, 303, headers={"Cache-Control": "no-store"})
+        else:
+            headers = {"WWW-Authenticate": "Bearer"}
+        return JSONResponse(responses.error_body("no_token", text), 401, headers=headers)
 
     def _error(self, request: Request, user: User | None, status: int, reason: str, text: str) -> Response:
         if self.route.is_api or request.headers.get("accept", "").startswith("application/json"):
-            return JSONResponse({"reason": reason, "error": text}, status)
+            return JSONResponse(responses.error_body(reason, text), status, headers={"Cache-Control": "no-store"})
         return self._page(Html("error.html", {"status_code": status, "reason": reason, "text": text}, status), user)
 
 
-async def _read_body(request: Request) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise ConsoleError("too_large", f"the body is too long; send at most {MAX_BODY_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _parse(request: Request, data: bytes, model: type[BaseModel]) -> Any:
-    """Return the fields of a body, JSON or a form."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() == "application/x-www-form-urlencoded":
-        return _fields(parse_qsl(data.decode("utf-8", "replace"), keep_blank_values=True), model)
+def _new_folder(incoming: Path) -> Path:
     try:
-        return json.loads(data or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise ConsoleError("invalid", "the body is no JSON") from error
+        incoming.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=incoming))
+    except OSError as error:
+        raise ConsoleError("storage", f"{incoming}: cannot be written: {error.strerror}") from error
 
 
-def _fields(pairs: Iterable[tuple[str, str]], model: type[BaseModel]) -> dict[str, Any]:
-    """Return the fields of a form or query: lists where the model has them; empty texts are absent."""
-    lists = {
-        name
-        for name, one in model.model_fields.items()
-        if "list[" in str(one.annotation).lower() or "tuple[" in str(one.annotation).lower()
-    }
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in lists:
-            found.setdefault(name, []).append(value)
-        elif value != "" or (name in model.model_fields and model.model_fields[name].annotation is str):
-            found[name] = value
-    return found
-
-
-def _validated(model: type[BaseModel], fields: Any) -> BaseModel:
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise ConsoleError("invalid", first_validation_error(error)) from error
-    except RecursionError as error:
-        raise ConsoleError("invalid", "the body is nested too deeply") from error
-
-
-async def _read_upload(
-    request: Request, max_bytes: int, folder: list[Path]
-) -> tuple[list[tuple[str, str]], tuple[UploadedFile, ...]]:
-    """Read a form with files; they lie in a temporary folder."""
-    if int(request.headers.get("content-length") or 0) > max_bytes:
-        raise ConsoleError("too_large", f"the files are too large; send at most {max_bytes} bytes at once")
-    folder.append(Path(tempfile.mkdtemp(prefix="finesight-console-")))
-    try:
-        form = await request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES)
-    except (HTTPException, MultiPartException) as error:
-        raise ConsoleError("invalid", f"the form cannot be read: {getattr(error, 'detail', error)}") from error
-    fields: list[tuple[str, str]] = []
-    files: list[UploadedFile] = []
-    for name, value in form.multi_items():
-        if isinstance(value, str):
-            fields.append((name, value))
-            continue
-        path = folder[0] / str(len(files))
-        with path.open("wb") as file:
-            while data := await value.read(1 << 20):
-                file.write(data)
-        files.append(UploadedFile(value.filename or "", path, path.stat().st_size))
-    await form.close()
-    return fields, tuple(files)
-
-
-def _set_cookie(response: Response, cookie: str | None) -> None:
-    if cookie is not None:
-        response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", max_age=None if cookie else 0)
-
-
-def _event_text(event: Event | None) -> str:
-    if event is None:
-        return ": alive\n\n"
-    lines = "".join(f"data: {line}\n" for line in event.data.splitlines() or [""])
-    return f"event: {event.name}\n{lines}\n"
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
+def _unknown(request: Request, error: Exception, environment: Environment, services: Services) -> Response:
     """Answer where there is no such address, or it does not take this method."""
     status = error.status_code if isinstance(error, HTTPException) else 400
-    text = {404: "there is no such page", 405: "this address does not take this method"}.get(
-        status, "the request is wrong"
-    )
-    if request.url.path.startswith(API):
-        return JSONResponse(
-            {"reason": "not_found" if status == 404 else "method", "error": text}, status, headers=_HEADERS
-        )
-    return Response(text, status, headers=_HEADERS, media_type="text/plain")
+    headers = {**_HEADERS, **(dict(error.headers or {}) if isinstance(error, HTTPException) else {})}
+    reason, text = {
+        404: ("not_found", "there is no such page"),
+        405: ("method", "this address does not take this method"),
+    }.get(status, ("invalid", "the request is wrong"))
+    if request.url.path.startswith(API) or "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse(responses.error_body(reason, text), status, headers=headers)
+    values = {"status_code": status, "reason": reason, "text": text, "user": None, "settings": services.settings}
+    return HTMLResponse(render(environment, "error.html", values), status, headers=headers)

@@ -44,12 +44,30 @@ _ADVICE = {
 }
 
 
+class FleetRefusedError(SyncError):
+    """The fleet server answered that it cannot; `status` is that of HTTP."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a client waits, and how much it reads."""
+
+    timeout_s: float = _TIMEOUT_S  # without a byte
+    request_s: float = _REQUEST_S  # for a whole answer
+    largest_bytes: int = _LARGEST_BYTES  # of an answer
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """What is known of some devices."""
 
     rows: tuple[DeviceRow, ...]
     unreadable: int = 0  # rows that were left out
+    next_device: str | None = None  # of a page: to go on after; None: these were the last
 
 
 def parse_rows(found: Iterable[object]) -> Rows:
@@ -66,17 +84,21 @@ def parse_rows(found: Iterable[object]) -> Rows:
 class FleetClient:
     """A fleet server; belongs to one thread."""
 
-    def __init__(self, url: str, token: str | None = None, *, ca_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, token: str | None = None, *, ca_file: Path | None = None, limits: Limits = Limits()
+    ) -> None:
         """Use a server; nothing is sent yet.
 
         Args:
             url: such as http://127.0.0.1:8090.
             token: that its --token-file holds; None: it needs none.
             ca_file: the only certificate authorities to trust; None: those of the system.
+            limits: of each request.
 
         Raises:
             SyncError: the URL or the token is invalid.
         """
+        self._limits = limits
         if token is not None and not (token and token.isascii() and token.isprintable()):
             raise SyncError("the token of the fleet server is empty or has characters that no token has")
         self._address = parse_address(url)
@@ -104,24 +126,53 @@ class FleetClient:
         Raises:
             SyncError: the server cannot be reached, refuses, or answers what it should not.
         """
-        pages = [parse_rows(page) for page in self._pages(query)]
+        pages = list(self._pages(query))
         return Rows(tuple(row for page in pages for row in page.rows), sum(page.unreadable for page in pages))
 
-    def _pages(self, query: Sequence[tuple[str, str]]) -> Iterator[list[object]]:
-        after, deadline = "", Deadline(_ALL_PAGES_S)
+    def page(
+        self,
+        query: Sequence[tuple[str, str]] = (),
+        after: str = "",
+        limit: int = _ROWS,
+        deadline: Deadline | None = None,
+    ) -> Rows:
+        """Return one page of the devices that a query selects, by device id.
+
+        Args:
+            query: keys and values of `/v1/devices`.
+            after: the device before the first one.
+            limit: rows of the page, 1 to 1000.
+            deadline: None: that of one request.
+
+        Raises:
+            SyncError: the server cannot be reached, refuses, or answers what it should not.
+        """
+        pairs = [*query, ("limit", str(limit)), *([("after", after)] if after else [])]
+        page = self._ask("GET", "v1/devices", pairs, deadline=deadline)
+        rows, following = page.get("devices"), page.get("next")
+        if not isinstance(rows, list):
+            raise self._wrong("no list of devices")
+        if following is not None and (not isinstance(following, str) or following <= after):
+            raise self._wrong("a page that does not go on")
+        return replace(parse_rows(rows), next_device=following)
+
+    def _pages(self, query: Sequence[tuple[str, str]]) -> Iterator[Rows]:
+        after: str | None = ""
+        deadline = Deadline(_ALL_PAGES_S)
         for _ in range(_MOST_PAGES):
-            pairs = [*query, ("limit", str(_ROWS)), *([("after", after)] if after else [])]
-            page = self._ask("GET", "v1/devices", pairs, deadline=deadline)
-            rows, following = page.get("devices"), page.get("next")
-            if not isinstance(rows, list):
-                raise self._wrong("no list of devices")
-            yield rows
-            if following is None:
+            page = self.page(query, after or "", deadline=deadline)
+            yield page
+            if (after := page.next_device) is None:
                 return
-            if not isinstance(following, str) or following <= after:
-                raise self._wrong("a page that does not go on")
-            after = following
         raise self._wrong("pages without end")
+
+    def summary(self, line: str | None = None) -> dict[str, Any]:
+        """Return the counts of the devices, of a line or of all.
+
+        Raises:
+            SyncError: the server cannot be reached, refuses, or answers what it should not.
+        """
+        return self._ask("GET", "v1/summary", [("line", line)] if line else ())
 
     def device(self, device: str) -> dict[str, Any]:
         """Return all that the server knows of a device.
@@ -143,13 +194,21 @@ class FleetClient:
             raise self._wrong("no id of the command")
         return command
 
+    def command(self, command: str) -> dict[str, Any]:
+        """Return a command with its answers, the first one first, as the server has them.
+
+        Raises:
+            SyncError: there is none, or the server cannot be reached.
+        """
+        return self._ask("GET", f"v1/commands/{quote(command, safe='')}")
+
     def answers(self, command: str) -> list[Answer]:
         """Return the answers to a command, the first one first.
 
         Raises:
             SyncError: the server cannot be reached.
         """
-        found = self._ask("GET", f"v1/commands/{quote(command, safe='')}").get("answers")
+        found = self.command(command).get("answers")
         try:
             return [Answer.model_validate(one) for one in found] if isinstance(found, list) else []
         except ValidationError as error:
@@ -170,10 +229,14 @@ class FleetClient:
         data = b"" if body is None else json.dumps(body).encode()
         about_body = {"Content-Type": "application/json", "Content-Length": str(len(data))} if data else {}
         headers = self._headers | about_body
-        limits, deadline = TimeLimits(_TIMEOUT_S), deadline or Deadline(_REQUEST_S)
+        limits, deadline = TimeLimits(self._limits.timeout_s), deadline or Deadline(self._limits.request_s)
         try:
             with self._connections.request(address, headers, self._access, limits, deadline, (method, data)) as answer:
                 status, content = answer.status, self._body(answer)
+        except SyncError as error:
+            if deadline.is_over:
+                raise SyncError(f"{self._address}: the fleet server takes too long to answer") from error
+            raise
         except (OSError, http.client.HTTPException) as error:
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise SyncError(f"{self._address}: cannot reach the fleet server: {one_line(str(text))}") from error
@@ -183,15 +246,15 @@ class FleetClient:
         parts, size = [], 0
         while part := answer.read(1 << 16):
             parts.append(part)
-            if (size := size + len(part)) > _LARGEST_BYTES:
-                raise self._wrong(f"an answer of more than {_LARGEST_BYTES} bytes")
+            if (size := size + len(part)) > self._limits.largest_bytes:
+                raise self._wrong(f"an answer of more than {self._limits.largest_bytes} bytes")
         if answer.length:
             raise self._wrong("an answer that was cut short")
         return b"".join(parts)
 
     def _read(self, status: int, content: bytes) -> dict[str, Any]:
         try:
-            found = parse_json(content, _LARGEST_BYTES)
+            found = parse_json(content, self._limits.largest_bytes)
         except ValueError as error:
             if status >= http.client.MULTIPLE_CHOICES:
                 raise self._refused(status, "") from error
@@ -204,7 +267,8 @@ class FleetClient:
 
     def _refused(self, status: int, text: object) -> SyncError:
         advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
-        return SyncError(f"{self._address}: {one_line(str(text)) or f'answered with status {status}'}{advice}")
+        found = one_line(str(text)) or f"answered with status {status}"
+        return FleetRefusedError(status, f"{self._address}: {found}{advice}")
 
     def _wrong(self, what: str) -> SyncError:
         return SyncError(f"{self._address}: this is no fleet server, or one of another version: {what}")

@@ -168,13 +168,16 @@ def pause(desk: Desk, reason: str | None = None, *, expected: int | None = None)
     return _change(desk, "pause", make, expected)
 
 
-def resume(desk: Desk, gates: Mapping[str, float], deadline_s: float | None = None) -> Changed:
+def resume(
+    desk: Desk, gates: Mapping[str, float], deadline_s: float | None = None, *, expected: int | None = None
+) -> Changed:
     """Go on with a paused rollout.
 
     Args:
         desk: where, and by whom.
         gates: fields of `Gates` that change; the controller pauses again where a gate does not hold.
         deadline_s: from now; None: as before.
+        expected: the revision for which this was decided; None: whatever there is.
 
     Raises:
         SyncError: none is under way or it is not paused, its deadline is over, or signing failed.
@@ -195,7 +198,7 @@ def resume(desk: Desk, gates: Mapping[str, float], deadline_s: float | None = No
         details = {"rollout": plan.id, "gates": dict(gates), "deadline": deadline}
         return _Edit(rollouts.model_copy(update={"plan": plan.model_copy(update=update)}), details)
 
-    return _change(desk, "resume", make)
+    return _change(desk, "resume", make, expected)
 
 
 def complete(desk: Desk, *, expected: int | None = None, reason: str | None = None) -> Changed:
@@ -222,13 +225,14 @@ def complete(desk: Desk, *, expected: int | None = None, reason: str | None = No
     return _change(desk, "complete", make, expected)
 
 
-def abort(desk: Desk, to: int | None = None, *, reason: str | None = None) -> Changed:
+def abort(desk: Desk, to: int | None = None, *, reason: str | None = None, expected: int | None = None) -> Changed:
     """End a rollout, and give all devices a newer release of an earlier pair.
 
     Args:
         desk: where, and by whom.
         to: the release whose pair they get; None: as the plan says, or the one that all other devices run.
         reason: why, for the audit log.
+        expected: the revision for which this was decided; None: whatever there is.
 
     Raises:
         SyncError: none is under way, devices would refuse the pair, or signing failed.
@@ -248,7 +252,7 @@ def abort(desk: Desk, to: int | None = None, *, reason: str | None = None) -> Ch
         details = {"rollout": plan.id, "release": new.sequence, "rollback_to": target, "reason": reason}
         return _Edit(rollouts.model_copy(update={"plan": None, "groups": groups}), details, releases, new)
 
-    return _change(desk, "abort", make)
+    return _change(desk, "abort", make, expected)
 
 
 def _check_target(published: Published, number: int, now: datetime) -> Release:
@@ -260,7 +264,9 @@ def _check_target(published: Published, number: int, now: datetime) -> Release:
     return release
 
 
-def pin(desk: Desk, selector: Selector, number: int, reason: str | None = None) -> Changed:
+def pin(
+    desk: Desk, selector: Selector, number: int, reason: str | None = None, *, expected: int | None = None
+) -> Changed:
     """Keep devices at a release until they are unpinned.
 
     Raises:
@@ -278,10 +284,10 @@ def pin(desk: Desk, selector: Selector, number: int, reason: str | None = None) 
         details = {"select": str(selector), "release": number, "reason": reason}
         return _Edit(rollouts.model_copy(update={"pins": [*rollouts.pins, new]}), details)
 
-    return _change(desk, "pin", make)
+    return _change(desk, "pin", make, expected)
 
 
-def unpin(desk: Desk, selector: Selector) -> Changed:
+def unpin(desk: Desk, selector: Selector, *, expected: int | None = None) -> Changed:
     """Let pinned devices go on.
 
     Raises:
@@ -294,7 +300,7 @@ def unpin(desk: Desk, selector: Selector) -> Changed:
             raise SyncError(f"{desk.repo}: found no pin for {selector}; see edge-sync rollout pins")
         return _Edit(rollouts.model_copy(update={"pins": kept}), {"select": str(selector)})
 
-    return _change(desk, "unpin", make)
+    return _change(desk, "unpin", make, expected)
 
 
 def _plan(desk: Desk, rollouts: Rollouts) -> Plan:

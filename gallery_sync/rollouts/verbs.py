@@ -202,6 +202,7 @@ def _run(arguments: argparse.Namespace) -> int:
     import time
 
     from gallery_sync.rollouts.controller import Controller
+    from gallery_sync.rollouts.heartbeat import Seen, forget_seen, write_seen
 
     fleet = fleet_of(arguments)
     if (fleet is None) != arguments.blind:
@@ -220,5 +221,11 @@ def _run(arguments: argparse.Namespace) -> int:
         look = controller.look()
         say(look)
         return 1 if look.did in ("failed", "unreachable") else 0
-    last = controller.run(say, lambda: time.sleep(arguments.every), until_end=arguments.until_end)
+
+    def wait() -> None:
+        write_seen(arguments.repo, Seen(time.time(), arguments.every))
+        time.sleep(arguments.every)
+
+    last = controller.run(say, wait, until_end=arguments.until_end)
+    forget_seen(arguments.repo)
     return 0 if last.did in ("idle", "complete") else 1

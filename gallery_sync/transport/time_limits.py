@@ -31,6 +31,11 @@ class Deadline:
         self._clock = clock
         self._end_s = clock() + limit_s
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no time is left."""
+        return self._clock() >= self._end_s
+
     def remaining_s(self) -> float:
         """Return how many seconds are left.
 

@@ -51,6 +51,18 @@ def test_few_held_out_photos_give_no_probability_and_no_percentage(learned):
     assert "too few photos for a percentage" in (options.out / "how-good.html").read_text(encoding="utf-8")
 
 
+def test_report_lists_the_answer_to_each_held_out_photo(learned):
+    options, report = learned
+    answers = report["answers"]
+    assert len(answers) == report["verdict"]["held_out"]
+    assert sum(one["outcome"] == "wrong" for one in answers) == report["verdict"]["wrong"]
+    for one in answers:
+        path = options.photos / one["category"] / one["item"]
+        assert one["path"].startswith(str(path))
+        assert one["box_px"] is None
+    assert json.loads((options.out / "report.json").read_text())["answers"] == answers
+
+
 def test_an_interrupted_run_goes_on_and_does_not_begin_again(learned, monkeypatch):
     options, report = learned
     before = bundle_id(options.out)

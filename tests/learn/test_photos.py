@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import cv2
 import numpy as np
@@ -119,3 +120,21 @@ def test_a_photo_that_vanishes_is_left_out_and_named(tmp_path):
     photos = read_photos(source, None, tmp_path / "copies", late)
     assert len(photos.samples) == 5
     assert "apple/1.jpg: cannot read: No such file" in photos.left_out[0]
+
+
+def test_boxed_objects_keep_their_photo_and_get_labels(tmp_path):
+    write_photo(tmp_path / "in/a.jpg", 1, (100, 200))
+    boxes = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [50 * n, 0, 50, 100]} for n in (0, 1)]
+    tree = {
+        "images": [{"id": 1, "file_name": "a.jpg", "split": "train"}],
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "oat-milk", "supercategory": "milk"}],
+    }
+    (tmp_path / "in/coco.json").write_text(json.dumps(tree))
+    (tmp_path / "labels.csv").write_text("category,item,label\nmilk,oat-milk,Oat milk 1 l\n")
+    photos = read_photos(
+        tmp_path / "in/coco.json", None, tmp_path / "copies", lambda listed, _: listed, tmp_path / "labels.csv"
+    )
+    assert {sample.label for sample in photos.samples} == {"Oat milk 1 l"}
+    found = sorted(photos.sources[sample.path.name] for sample in photos.samples)
+    assert found == [(tmp_path / "in/a.jpg", (0, 0, 50, 100)), (tmp_path / "in/a.jpg", (50, 0, 100, 100))]

@@ -10,7 +10,7 @@ Rules this module keeps:
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,9 @@ from gallery_sync.repository.folder import read_manifest
 from gallery_sync.repository.galleries import make_store
 from gallery_sync.repository.pairs import space_for
 from gallery_sync.repository.published import Published
+
+# Returns the items that there are, as `find_items` does; one that knows earlier changes plans on top of these
+Find = Callable[[Published, GalleryLog, SpaceLog, Sequence[str]], Mapping[str, Upsert]]
 
 _MOST_VECTOR_BYTES = 1 << 30  # of a file of vectors
 _MOST_ALSO = 256  # ids that an item had elsewhere
@@ -132,8 +135,8 @@ def plan_upsert(published: Published, category: str, item_id: str, space_id: str
     return EditPlan(tuple(says), {category: {space_id: [record]}})
 
 
-def plan_rename(published: Published, category: str, item_id: str, label: str) -> EditPlan:
-    """Plan to give an item another label.
+def plan_rename(published: Published, category: str, item_id: str, label: str, find: Find | None = None) -> EditPlan:
+    """Plan to give an item another label; `find` reads the items, by default those of the newest gallery.
 
     Raises:
         SyncError: there is no such item, or the label breaks a limit.
@@ -142,7 +145,7 @@ def plan_rename(published: Published, category: str, item_id: str, label: str) -
     changes: dict[str, list[Record]] = {}
     names = set()
     for space in log.spaces:
-        old = find_items(published, log, space, [item_id]).get(item_id)
+        old = (find or find_items)(published, log, space, [item_id]).get(item_id)
         if old is not None:
             names.add(old.label)
             changes[space.space_id] = [replace(old, label=label)]
@@ -154,8 +157,10 @@ def plan_rename(published: Published, category: str, item_id: str, label: str) -
     )
 
 
-def plan_merge(published: Published, category: str, source: str, target: str) -> EditPlan:
+def plan_merge(published: Published, category: str, source: str, target: str, find: Find | None = None) -> EditPlan:
     """Plan to make two items one: the target gets the vectors and silhouettes of the source, which is deleted.
+
+    `find` is that of `plan_rename`.
 
     Raises:
         SyncError: one of them is not there, or they are the same.
@@ -167,7 +172,7 @@ def plan_merge(published: Published, category: str, source: str, target: str) ->
     found: set[str] = set()
     counts = ""
     for space in log.spaces:
-        items = find_items(published, log, space, [source, target])
+        items = (find or find_items)(published, log, space, [source, target])
         found |= items.keys()
         if source in items:
             moved = replace(items[source], item_id=target, metadata=with_also(items[source].metadata, [source]))
@@ -182,7 +187,14 @@ def plan_merge(published: Published, category: str, source: str, target: str) ->
     )
 
 
-def plan_delete(published: Published, category: str, item_ids: Sequence[str], *, urgent: bool = False) -> EditPlan:
+def plan_delete(
+    published: Published,
+    category: str,
+    item_ids: Sequence[str],
+    *,
+    urgent: bool = False,
+    find: Find | None = None,
+) -> EditPlan:
     """Plan to delete items.
 
     Args:
@@ -190,13 +202,14 @@ def plan_delete(published: Published, category: str, item_ids: Sequence[str], *,
         category: of the items.
         item_ids: their ids. Urgently, also items that the newest gallery has no more: earlier ones on devices may.
         urgent: devices delete them at once, from every gallery that they hold, whatever their release or window.
+        find: as of `plan_rename`.
 
     Raises:
         SyncError: an item is not there.
     """
     log = log_of(published, category)
     ids = list(dict.fromkeys(item_ids))
-    held = {space.space_id: find_items(published, log, space, ids) for space in log.spaces}
+    held = {space.space_id: (find or find_items)(published, log, space, ids) for space in log.spaces}
     missing = [item_id for item_id in ids if not any(item_id in items for items in held.values())]
     if missing and not urgent:
         raise _no_item(category, missing)

@@ -85,7 +85,7 @@ def plan_add(published: Published, file: Path) -> EditPlan:
         space_id = embedded[0].space_id
         held = _held(published, log, space_id, [one.item_id for one in of_category])
         for one, found in zip(of_category, embedded, strict=True):
-            record, line = _record(one, found, held.get(one.item_id))
+            record, line = record_of_pictures(one, found, held.get(one.item_id))
             says.append(line)
             if record is not None:
                 check(record, found.vectors.shape[1])
@@ -125,8 +125,12 @@ def _held(published: Published, log: GalleryLog, space_id: str, item_ids: Sequen
     return edit.find_items(published, log, space, item_ids)
 
 
-def _record(item: ListedItem, found: EmbeddedPictures, old: Upsert | None) -> tuple[Upsert | None, str]:
-    """Return what to write of an item, None if nothing is new, and what to say."""
+def record_of_pictures(item: ListedItem, found: EmbeddedPictures, old: Upsert | None) -> tuple[Upsert | None, str]:
+    """Return what to write of an item, None if nothing is new, and what to say.
+
+    Raises:
+        SyncError: the item that is there may be named and this one must not, or the other way round.
+    """
     content = ItemContent(found.vectors, item.label, {}, item.negative, found.thumbnail, found.silhouettes)
     record = edit.new_record(item.item_id, content, None)
     where = f"item {item.item_id!r} of {item.category!r}"

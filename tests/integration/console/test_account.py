@@ -1,0 +1,90 @@
+"""Logging in, tokens, users and the audit log in a browser."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from tests.console.access.access_samples import PASSWORD
+from tests.console.web.web_samples import add, console
+
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+    .filter((one) => ["serious", "critical"].includes(one.impact)).map((one) => one.id)"""
+
+
+@pytest.fixture
+def client(tmp_path):
+    with console(tmp_path / "data") as running:
+        add(running, "ann")
+        add(running, "bob", "viewer")
+        yield running
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    yield page
+    context.close()
+
+
+def log_in(page, name, password=PASSWORD):
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.keyboard.press("Enter")
+
+
+def faults(page):
+    """Return what axe finds to be serious."""
+    page.evaluate(AXE)
+    return page.evaluate(SERIOUS)
+
+
+def test_log_in_goes_on_to_the_page_that_was_wanted(page, client):
+    page.goto(f"{client.url}/account/audit?action=login")
+    assert faults(page) == []
+    log_in(page, "ann", "wrong")
+    page.get_by_text("the name or the password is wrong").wait_for()
+    log_in(page, "ann")
+    page.get_by_role("heading", name="Audit log").wait_for()
+    assert page.url.endswith("/account/audit?action=login")
+    assert faults(page) == []
+
+
+def test_token_is_shown_once(page, client):
+    page.goto(f"{client.url}/account")
+    log_in(page, "ann")
+    page.get_by_label("What it is for").fill("ci")
+    page.get_by_role("button", name="Make a token").click()
+    page.get_by_role("dialog", name="Copy the token now").wait_for()
+    token = page.get_by_label("Token", exact=True).input_value()
+    assert client.without_token().get("/api/v1/sets", Authorization=f"Bearer {token}").status == 200
+    page.get_by_role("button", name="Done").click()
+    page.get_by_role("button", name="Remove the token ci").wait_for()
+    assert token not in page.content()
+    assert faults(page) == []
+
+
+def test_user_is_removed_after_the_page_said_what_that_does(page, client):
+    page.goto(f"{client.url}/account/users")
+    log_in(page, "ann")
+    page.get_by_role("button", name="Remove bob").click()
+    dialog = page.get_by_role("dialog", name="Remove bob?")
+    assert "ends 0 sessions and 0 tokens of bob at once" in re.sub(r"\s+", " ", dialog.text_content())
+    assert faults(page) == []
+    dialog.get_by_role("button", name="Remove bob").click()
+    page.get_by_text("bob is removed").wait_for()
+    assert page.get_by_role("button", name="Remove bob").count() == 0
+
+
+def test_log_out_ends_the_session(page, client):
+    page.goto(f"{client.url}/account")
+    log_in(page, "bob")
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("heading", name="Log in").wait_for()
+    page.goto(f"{client.url}/account")
+    page.get_by_role("heading", name="Log in").wait_for()

@@ -1,0 +1,104 @@
+"""Training in a browser: from a set to a watched job, its curves, its wrong answers, and what is done with it."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from tests.console_browser import logged_in
+from tests.console_samples import running_console
+from tests.console_training import WAIT_S, fake_trainer, fruit_set
+
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+    .filter((one) => ["serious", "critical"].includes(one.impact)).map((one) => one.id)"""
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    for module in ("learning", "recipes"):
+        monkeypatch.setattr(f"console.training.{module}.TRAIN", fake_trainer(tmp_path))
+    with running_console(tmp_path / "data", device=tmp_path / "device") as client:
+        fruit_set(client.services, tmp_path / "fruit", 5)
+        yield client
+
+
+def faults(page):
+    """Return what axe finds to be serious."""
+    page.evaluate(AXE)
+    return page.evaluate(SERIOUS)
+
+
+def start(page, client):
+    """Learn from the set, as a person does; return the job."""
+    page.goto(f"{client.url}/training")
+    page.get_by_role("link", name="Train from a set").click()
+    page.get_by_role("checkbox", name=re.compile("10 named crops")).check()
+    page.get_by_role("button", name="Count what they hold").click()
+    assert faults(page) == []
+    page.get_by_label("Name Of the recogniser").fill("Fruit")
+    page.get_by_role("button", name="Learn").click()
+    page.wait_for_url("**/training/jobs/1")
+    return client.services.jobs.find(1)
+
+
+def test_training_is_watched_to_its_wrong_answers(browser, client):
+    with logged_in(browser, client) as page:
+        job = start(page, client)
+        page.get_by_text("trained 1/2: 100%").first.wait_for()
+        page.locator("#curves .uplot").first.wait_for()
+        page.get_by_text("Numbers of trained").click()
+        assert page.get_by_role("rowheader", name="1", exact=True).count() == 1
+        assert faults(page) == []
+        (job.folder / "go").touch()
+        page.locator(".badge", has_text="done").wait_for()  # the page reads itself again
+        page.get_by_text("Numbers of trained").click()
+        page.get_by_role("rowheader", name="2", exact=True).wait_for()
+        page.keyboard.press("r")
+        page.get_by_role("heading", name="How good is Fruit?").wait_for()
+        assert faults(page) == []
+        page.get_by_role("link", name="Review the crop of Apple").click()
+        page.wait_for_url(re.compile(r"/review/1\?crop=\d+"))
+
+
+def test_stop_is_asked_in_a_dialog_and_resumed(browser, client):
+    with logged_in(browser, client, 390, 844) as page:
+        job = start(page, client)
+        page.locator(".badge", has_text="running").wait_for()
+        page.get_by_role("button", name="Stop…").press("Enter")
+        assert page.locator("dialog#stop").get_by_text("Resume").count() == 1
+        assert faults(page) == []
+        page.get_by_role("button", name="Stop it").press("Enter")
+        page.locator(".badge", has_text="stopped").wait_for()
+        page.get_by_role("button", name="Resume").press("Enter")
+        page.locator(".badge", has_text="running").wait_for()
+        (job.folder / "go").touch()
+        page.locator(".badge", has_text="done").wait_for()
+        page.get_by_role("button", name="Install and activate…").click()
+        assert "runs nothing now" in page.locator("dialog#install").inner_text()
+        page.get_by_role("button", name="Leave it").click()
+        page.get_by_role("button", name="Delete…").click()
+        page.get_by_role("button", name="Delete it").click()
+        page.get_by_text("Nothing was trained here yet").wait_for()
+        assert not job.folder.exists()
+
+
+def test_two_runs_are_compared(browser, client):
+    jobs = client.services.jobs
+    for epochs in (2, 3):
+        body = {"sets": [1], "name": f"Run {epochs}", "recipe": "embedder", "epochs": epochs, "weights": "none"}
+        job_id = client.send("POST", "/api/v1/training/recipe", body).json["id"]
+        (jobs.find(job_id).folder / "go").touch()
+        assert jobs.wait(job_id, WAIT_S).state == "done"
+    with logged_in(browser, client) as page:
+        page.goto(f"{client.url}/training")
+        assert page.get_by_role("button", name="Compare").is_disabled()
+        for name in ("Run 2", "Run 3"):
+            page.get_by_role("checkbox", name=f"Compare {name}").check()
+        assert faults(page) == []
+        page.get_by_role("button", name="Compare").click()
+        page.locator("#curves .uplot").first.wait_for()
+        assert page.get_by_role("row", name="optimiser.epochs 3 2").count() == 1
+        assert faults(page) == []
