@@ -127,7 +127,7 @@ CREATE TRIGGER IF NOT EXISTS count_split_picture AFTER UPDATE OF split ON pictur
     INSERT INTO set_counts(set_id, what, count) VALUES (new.set_id, 'split ' || new.split, 1)
         ON CONFLICT(set_id, what) DO UPDATE SET count = count + 1;
 END;
-BEGIN IMMEDIATE;                             -- counted again at every start
+-- counted again at every start
 DELETE FROM set_counts;
 INSERT INTO set_counts(set_id, what, count)
     SELECT set_id, 'crops ' || state, count(*) FROM crops GROUP BY set_id, state;
@@ -135,6 +135,5 @@ INSERT INTO set_counts(set_id, what, count)
     SELECT set_id, 'boxes ' || boxes, count(*) FROM pictures GROUP BY set_id, boxes;
 INSERT INTO set_counts(set_id, what, count)
     SELECT set_id, 'split ' || split, count(*) FROM pictures GROUP BY set_id, split;
-COMMIT;
 CREATE INDEX IF NOT EXISTS pictures_by_both ON pictures(set_id, boxes, split, id);
 """

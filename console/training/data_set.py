@@ -109,8 +109,8 @@ def count_boxes(rows: sqlite3.Connection, set_ids: Sequence[int]) -> Counts:
         tuple(set_ids),
     ).fetchone()
     objects = rows.execute(
-        f"SELECT count(*) FROM crops WHERE set_id IN ({marks}) AND state IN ('item', 'open', 'unknown') AND picture_id IN"  # noqa: S608
-        f" (SELECT id FROM pictures WHERE set_id IN ({marks}) AND boxes = 'confirmed')",
+        f"SELECT count(*) FROM crops WHERE set_id IN ({marks}) AND state IN ('item', 'open', 'unknown')"  # noqa: S608
+        f" AND picture_id IN (SELECT id FROM pictures WHERE set_id IN ({marks}) AND boxes = 'confirmed')",
         (*set_ids, *set_ids),
     ).fetchone()[0]
     return Counts(pictures, objects, held_out=held_out, waiting=waiting)
