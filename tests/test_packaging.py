@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from console.options import build_parser as console_parser
 from edge.config.yaml_file import load_config
 from gallery_sync.cli import build_parser as sync_parser
 
@@ -79,8 +80,11 @@ def test_unit_starts_a_command_by_its_path(unit):
 
 @pytest.mark.parametrize("unit", sorted((ROOT / "systemd").glob("edge-*.service")), ids=lambda path: path.name)
 def test_command_of_a_unit_is_one_that_exists(unit):
-    (start,) = re.findall(r"^ExecStart=\S+/edge-sync (.+)", unit.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert sync_parser().parse_args(re.sub(r"\$\{FINESIGHT_LISTEN\}", "127.0.0.1:8090", start).split()).act
+    text = unit.read_text(encoding="utf-8")
+    ((program, start),) = re.findall(r"^ExecStart=\S+/(edge-\w+) (.+)", text, flags=re.MULTILINE)
+    parser = {"edge-sync": sync_parser, "edge-console": console_parser}[program]()
+    filled = start.replace("${FINESIGHT_LISTEN}", "127.0.0.1:8090").replace("$FINESIGHT_CONSOLE", "--proxy-https")
+    assert parser.parse_args(filled.split()).verb
 
 
 def write_program(path: Path, body: str) -> None:

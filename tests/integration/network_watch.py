@@ -5,6 +5,7 @@ Hooks of Python are not enough: ONNX Runtime's and OpenVINO's reports come from 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -65,8 +66,8 @@ def is_this_machine(host: str) -> bool:
     return host.startswith("127.") or host in {"::1", "::ffff:127.0.0.1", "0.0.0.0", "::"}
 
 
-def watch(folder: Path, command: list[object]) -> Watch:
-    """Start a command with an empty home folder, watched."""
+def watch(folder: Path, command: list[object], typed: str = "") -> Watch:
+    """Start a command with an empty home folder, watched; it reads what is typed, and no more."""
     strace = shutil.which("strace")
     if strace is None:
         raise FileNotFoundError("strace is not installed; run: apt install strace")
@@ -79,9 +80,14 @@ def watch(folder: Path, command: list[object]) -> Watch:
         [*tracer, "-o", str(folder / "strace"), *map(str, command)],
         cwd=folder,
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(typed)
+    process.stdin = None  # closed: communicate would flush it
     return Watch(folder, process)

@@ -95,6 +95,16 @@ BEFORE = {
     "edge-sync check": "{}/repository",
     "edge-sync gc": "{}/repository",
     "edge-sync recover": "{}/lost --keys {}/repository.keys --from {}/repository",
+    "edge-console user add": "ann --role admin --password-stdin --data {}/console",
+    "edge-console user list": "--data {}/console",
+    "edge-console user password": "ann --password-stdin --data {}/console",
+    "edge-console user role": "ann admin --data {}/console",
+    "edge-console token add": "ann --name test --data {}/console",
+    "edge-console token list": "--data {}/console",
+    "edge-console token remove": "1 --data {}/console",
+    "edge-console backup": "{}/console.backup --data {}/console",
+    "edge-console restore": "{}/console.backup --data {}/console",
+    "edge-console user remove": "ann --data {}/console",
 }
 WHILE_IT_RUNS = {"edge status": "-c {}/device.yaml", "edge support-bundle": "-c {}/device.yaml -o {}/support.tar.gz"}
 AFTER = {"edge bundle rollback": "--state-dir {}/pulled"}
@@ -103,6 +113,9 @@ ALONE = {
     "edge demo": "",
     "edge-sync fleet serve": "--database {}/fleet.sqlite --broker mqtt://127.0.0.1:{broker} --listen 127.0.0.1:{port} "
     "--repository {}/repository --inbox {}/inbox",
+    "edge-console serve": "--data {}/labels --repo {}/repository --device {}/pulled --inbox {}/inbox "
+    "--fleet http://127.0.0.1:{port} --listen 127.0.0.1:{console}",
+    "edge-console demo": "--data {}/console-demo --listen 127.0.0.1:{console}",
 }
 OF_THE_FLEET = {
     "edge-sync devices": "--fleet http://127.0.0.1:{port}",
@@ -110,7 +123,7 @@ OF_THE_FLEET = {
     "edge-sync send": "sync one --fleet http://127.0.0.1:{port} --by ann --wait 0s",
 }
 # the demo holds no finder; there is no such key, no hawkBit; what devices run stays; the rollout is complete;
-# nothing is held back; no device of the fleet has reported
+# nothing is held back; no device of the fleet has reported; the last admin stays
 REFUSED = {
     "edge find",
     "edge-sync key import",
@@ -120,14 +133,18 @@ REFUSED = {
     "edge-sync hawkbit",
     "edge-sync device",
     "edge-sync send",
+    "edge-console user remove",
 }
 PARSERS = {
     "edge": lambda: importlib.import_module("edge.options").build_parser("info"),
     "edge-sync": lambda: importlib.import_module("gallery_sync.cli").build_parser(),
     "edge-quantize": lambda: importlib.import_module("quantize.options").build_parser(),
     "edge-train": lambda: importlib.import_module("trainer.options").build_parser(),
+    "edge-console": lambda: importlib.import_module("console.options").build_parser(),
 }
-MODULES = {"edge": "edge", "edge-sync": "gallery_sync.cli"}
+MODULES = {"edge": "edge", "edge-sync": "gallery_sync.cli", "edge-console": "console.cli"}
+PASSWORD = "a password of this test"
+CONSOLE_PAGES = ("/", "/sets", "/review", "/boxes", "/gallery", "/search", "/training", "/fleet", "/fleet/rollouts")
 
 
 def verbs_of(parser: argparse.ArgumentParser) -> list[str]:
@@ -151,7 +168,8 @@ def start(folder: Path, name: str, arguments: str) -> Watch:
     program, verbs = name.split(maxsplit=1)
     filled = arguments.replace("{demo}", str(DEMO)).replace("{}", str(folder)).split()
     command = [sys.executable, "-m", MODULES[program], *verbs.split(), *filled]
-    return watch(folder / "watched" / name.replace(" ", "-"), command)
+    typed = f"{PASSWORD}\n" if "--password-stdin" in filled else ""
+    return watch(folder / "watched" / name.replace(" ", "-"), command, typed)
 
 
 def run(folder: Path, name: str, arguments: str) -> Watch:
@@ -226,8 +244,28 @@ def run_the_fleet(folder: Path, broker_port: int) -> dict[str, Watch]:
     with start(folder, "edge-sync fleet serve", filled(ALONE["edge-sync fleet serve"])) as server:
         until(lambda: is_served(int(ports["{port}"])), "the fleet's server has its broker", DEADLINE_S)
         asked = {name: run(folder, name, filled(arguments)) for name, arguments in OF_THE_FLEET.items()}
+        asked |= {
+            f"edge-console {verb}": run_the_console(folder, verb, filled(ALONE[f"edge-console {verb}"]))
+            for verb in ("serve", "demo")
+        }
         stop(server)
     return {"edge-sync fleet serve": server, **asked}
+
+
+def run_the_console(folder: Path, verb: str, arguments: str) -> Watch:
+    """Run the console until it listens, open its pages, and stop it."""
+    port = free_port()
+    with start(folder, f"edge-console {verb}", arguments.replace("{console}", str(port))) as console:
+        for line in console.process.stdout:
+            if line.startswith("console: "):
+                break
+        token = line.strip().partition("token=")[2]
+        for path in CONSOLE_PAGES:
+            url = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {token}"})
+            with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
+                assert answer.status == 200
+        stop(console)
+    return console
 
 
 def run_the_device(folder: Path) -> dict[str, Watch]:
