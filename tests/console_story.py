@@ -187,6 +187,9 @@ class Story:
                 self._review_key("Enter")
             until(lambda was=crop_id: self._current() != was, "the next crop comes")
         expect(self.page.locator("#saved")).to_have_text("all saved")
+        with self.client.services.database.read() as rows:
+            named = rows.execute("SELECT DISTINCT category FROM crops WHERE state = 'item'").fetchall()
+        assert [row[0] for row in named] == [CATEGORY]
         self.lap("review")
 
     def _is_reviewed(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from console.training.disk import folder_bytes, free_bytes
 from console.training.job import Job
 from console.training.learning import missing_trainer
 from console.training.recipes import list_recipes, problem_of
-from console.training.results import PAGE, bundle_of, form_tables, read_json, read_verdict
+from console.training.results import EVALUATION, PAGE, answers_of, bundle_of, form_tables, read_json, read_verdict
 from console.training.wrong_answers import link
 from console.web.routing import Answer, Call, Download, Event, Events, Html, Redirect, Route, page
 from edge.errors import ConsoleError
@@ -156,17 +157,19 @@ def _result(call: Call) -> Answer:
     job = call.services.jobs.find(call.path["id"])
     verdict, bundle = read_verdict(job), bundle_of(job)
     outcome, start = call.query.outcome, call.query.start
-    answers = [one for one in verdict.answers if one.outcome == outcome] if verdict else []
+    evaluation = read_json(job.folder / EVALUATION)
+    listed = answers_of(job)
+    answers = [one for one in listed if one.outcome == outcome]
     with call.services.database.read() as rows:
         linked = link(rows, answers[start : start + _WRONG_SHOWN], job.about.get("sets", ()))
-    evaluation = read_json(job.folder / "evaluation.json")
     if verdict is None and bundle is None and not evaluation:
         return Redirect(f"/training/jobs/{job.id}")
     return Html(
         "training/result.html",
         {
             "job": job, "verdict": verdict, "forms": form_tables(bundle) if bundle else [], "outcome": outcome,
-            "linked": linked, "start": start, "total": len(answers), "shown": _WRONG_SHOWN,
+            "counts": Counter(one.outcome for one in listed), "linked": linked, "start": start,
+            "total": len(answers), "shown": _WRONG_SHOWN,
             "unlinked": sum(one.crop_id is None for one in linked), "columns": _columns(evaluation),
             "overfits": [(one.name, words) for one in read_curves(job.folder) if (words := overfitting(one))],
             "has_page": (job.folder / "shop" / PAGE).is_file(), "has_html": (job.folder / "evaluation.html").is_file(),

@@ -12,7 +12,7 @@ from console.training.deliver import PackRequest, start_evaluation, start_instal
 from console.training.job import Job
 from console.training.learning import LearnRequest, start_learning
 from console.training.recipes import RecipeRequest, start_recipe
-from console.training.results import read_verdict
+from console.training.results import answers_of
 from console.training.wrong_answers import link, make_evaluation_set
 from console.web.routing import Answer, Call, Route, Values, api
 from edge.errors import ConsoleError
@@ -174,8 +174,7 @@ def _evaluate(call: Call) -> Answer:
 def _collect(call: Call) -> Answer:
     """Make a set of the wrong answers whose pictures are in no set."""
     services, job = call.services, call.services.jobs.find(call.path["id"])
-    verdict = read_verdict(job)
-    answers = [one for one in verdict.answers if one.outcome != "right"] if verdict else []
+    answers = [one for one in answers_of(job) if one.outcome != "right"]
     with services.database.write() as connection:
         lost = [one.answer for one in link(connection, answers) if one.crop_id is None]
         if not lost:

@@ -67,7 +67,7 @@ export const setUpNaming = (set, model, named) => {
     about = crop;
     $("naming-title").textContent = count > 1 ? `Name ${count} crops` : "Name it";
     label.value = id.value = "";
-    category.value = crop.category || crop.proposals?.[0]?.category || crop.proposed_category || fallback || "";
+    category.value = crop.category || fallback || crop.proposals?.[0]?.category || crop.proposed_category || "";
     $("naming-wrong").hidden = true;
     timer = undefined;
     found = [];

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from console.sets.sets import counted
 from dataset_formats.coco.reader import write_coco
 from dataset_formats.records import Annotation, NamedBox
 from edge.durable import write_durably
@@ -73,47 +74,48 @@ class Counts:
 def count_crops(rows: sqlite3.Connection, set_ids: Sequence[int]) -> Counts:
     """Count the named crops of sets."""
     marks = _marks(set_ids)
-    per_item = sorted(
-        row[0]
-        for row in rows.execute(
-            f"SELECT count(*) FROM crops WHERE set_id IN ({marks}) AND state = 'item' GROUP BY category, item",  # noqa: S608
-            tuple(set_ids),
-        )
-    )
-    pictures, categories = rows.execute(
-        "SELECT count(DISTINCT picture_id), count(DISTINCT category) FROM crops"  # noqa: S608
-        f" WHERE set_id IN ({marks}) AND state = 'item'",
+    named = rows.execute(
+        "SELECT category, count(*) FROM crops"  # noqa: S608
+        f" WHERE set_id IN ({marks}) AND state = 'item' GROUP BY category, item",
         tuple(set_ids),
-    ).fetchone()
+    ).fetchall()
+    per_item = sorted(row[1] for row in named)
     held_out = rows.execute(
         "SELECT count(*) FROM pictures CROSS JOIN crops ON picture_id = pictures.id"  # noqa: S608
         f" WHERE pictures.set_id IN ({marks}) AND split = 'val' AND state = 'item'",
         tuple(set_ids),
     ).fetchone()[0]
-    waiting = rows.execute(
-        f"SELECT count(*) FROM crops WHERE set_id IN ({marks}) AND state = 'open'",  # noqa: S608
-        tuple(set_ids),
-    ).fetchone()[0]
+    waiting = sum(counted(rows, one, "crops").get("open", 0) for one in dict.fromkeys(set_ids))
     middle = (per_item[(len(per_item) - 1) // 2] + per_item[len(per_item) // 2]) / 2 if per_item else 0.0
-    return Counts(pictures, sum(per_item), len(per_item), categories, per_item.count(1), middle, held_out, waiting)
+    categories = len({row[0] for row in named})
+    return Counts(
+        objects=sum(per_item),
+        items=len(per_item),
+        categories=categories,
+        alone=per_item.count(1),
+        median=middle,
+        held_out=held_out,
+        waiting=waiting,
+    )
 
 
 def count_boxes(rows: sqlite3.Connection, set_ids: Sequence[int]) -> Counts:
     """Count the pictures of sets whose boxes people confirmed."""
     marks = _marks(set_ids)
-    pictures, held_out, waiting = rows.execute(
-        "SELECT count(CASE WHEN boxes = 'confirmed' THEN 1 END),"  # noqa: S608
-        " count(CASE WHEN boxes = 'confirmed' AND split = 'val' THEN 1 END),"
-        " count(CASE WHEN boxes IN ('none', 'proposed') THEN 1 END)"
-        f" FROM pictures WHERE set_id IN ({marks})",
+    boxes = Counter[str]()
+    for one in dict.fromkeys(set_ids):
+        boxes.update(counted(rows, one, "boxes"))
+    held_out = rows.execute(
+        f"SELECT count(*) FROM pictures WHERE set_id IN ({marks}) AND boxes = 'confirmed' AND split = 'val'",  # noqa: S608
         tuple(set_ids),
-    ).fetchone()
-    objects = rows.execute(
-        f"SELECT count(*) FROM crops WHERE set_id IN ({marks}) AND state IN ('item', 'open', 'unknown')"  # noqa: S608
-        f" AND picture_id IN (SELECT id FROM pictures WHERE set_id IN ({marks}) AND boxes = 'confirmed')",
-        (*set_ids, *set_ids),
     ).fetchone()[0]
-    return Counts(pictures, objects, held_out=held_out, waiting=waiting)
+    objects = rows.execute(
+        "SELECT count(*) FROM pictures CROSS JOIN crops ON picture_id = pictures.id"  # noqa: S608
+        f" WHERE pictures.set_id IN ({marks}) AND boxes = 'confirmed' AND state IN ('item', 'open', 'unknown')",
+        tuple(set_ids),
+    ).fetchone()[0]
+    waiting = boxes["none"] + boxes["proposed"]
+    return Counts(boxes["confirmed"], objects, held_out=held_out, waiting=waiting)
 
 
 def named_crops(rows: sqlite3.Connection, set_ids: Sequence[int]) -> Iterator[TrainingCrop]:

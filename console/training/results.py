@@ -17,6 +17,7 @@ REPORT, PAGE = "report.json", "how-good.html"
 _MOST_BYTES = 32 << 20
 _ENOUGH = 20  # held-out photos from which percentages are told, as in learn.judge
 _FORMS = {"int8": "INT8", "ort-u8": "INT8", "fp16": "FP16 (TensorRT)", "tensorrt-s8": "INT8 (TensorRT)"}
+EVALUATION = "evaluation.json"  # of `edge-train evaluate`, in the folder of its job
 _WORDS = {
     "top1": "right category", "recall_at_1": "nearest is the right item",
     "recall_at_1_fp32_gallery": "the same, in an FP32 gallery", "ap50_95": "boxes, AP50-95", "ap50": "boxes, AP50",
@@ -120,6 +121,17 @@ def read_verdict(job: Job) -> Verdict | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def answers_of(job: Job) -> tuple[Answer, ...]:
+    """Return the answers that `edge-train learn` or `edge-train evaluate` listed; none if the report is damaged."""
+    for report in (read_json(job.folder / LEARNED / REPORT), read_json(job.folder / EVALUATION)):
+        try:
+            if found := tuple(_answer(one) for one in report.get("answers", [])):
+                return found
+        except (KeyError, TypeError, ValueError):
+            continue
+    return ()
 
 
 def pair_of(job: Job) -> tuple[Path, Path] | None:

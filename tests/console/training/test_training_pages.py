@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import threading
+from dataclasses import replace
 
 import pytest
 
 from console.access.gate import User
 from console.sets.sets import forget_set
+from console.training.results import answers_of
 from tests.console_samples import running_console
 from tests.console_training import WAIT_S, boxed_set, fake_trainer, fruit_set
 
@@ -101,6 +103,16 @@ def test_learned_recogniser_is_shown_with_its_wrong_answer(client, learned_set, 
         assert rows.execute("SELECT item FROM crops WHERE id = ?", (crop,)).fetchone()[0] == "apple"
     assert "62 % sure" in text
     assert "Make a set" not in text
+
+
+def test_answers_of_an_evaluation_are_read_like_those_of_learn(client, learned, tmp_path):
+    job = client.services.jobs.find(learned)
+    answers = json.loads((job.folder / "shop/report.json").read_text())["answers"]
+    assert answers
+    (tmp_path / "evaluation.json").write_text(json.dumps({"columns": {}, "answers": answers}))
+    assert answers_of(replace(job, folder=tmp_path)) == answers_of(job)
+    (tmp_path / "evaluation.json").write_text(json.dumps({"answers": [{"path": 1}]}))
+    assert answers_of(replace(job, folder=tmp_path)) == ()
 
 
 def test_page_of_the_trainer_is_never_shown_as_a_page(client, learned):

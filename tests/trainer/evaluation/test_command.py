@@ -53,6 +53,11 @@ def test_bundle_is_evaluated_in_every_precision_beside_a_peer(index, tmp_path, c
     page = (tmp_path / "out/report.html").read_text()
     assert re.search(r"<title>Evaluation of bundle</title>", page)
     assert "| again |" in (tmp_path / "out/report.md").read_text()
+    answers = json.loads((tmp_path / "out/report.json").read_text())["answers"]
+    assert len(answers) == report["about"]["images"]
+    right = [one for one in answers if one["outcome"] == "right"]
+    assert all(one["nearest"] == one["item"] for one in right)
+    assert answers[-len(right) :] == right
 
 
 def test_usage_mistakes_are_one_line_errors(index, capsys):
