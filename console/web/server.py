@@ -43,6 +43,8 @@ from edge.http_server.access import is_known_host
 
 log = logging.getLogger(__name__)
 
+_BUSY_S = 5  # after which somebody who found the console busy may try again
+
 _STATUS = {
     "not_found": 404, "conflict": 409, "invalid": 422, "denied": 403, "too_large": 413, "busy": 503, "missing": 503,
     "limited": 429, "storage": 507, "wrong_password": 401, "slow": 408, "unsupported": 415,
@@ -229,6 +231,8 @@ class _Endpoint:
         response = self._error(request, user, *found)
         if found[0] == 408:
             response.headers["Connection"] = "close"
+        if found[1] == "busy":
+            response.headers["Retry-After"] = str(getattr(error, "retry_after_s", _BUSY_S))
         return response
 
     def _bug(self, request: Request, user: User | None, error: Exception) -> Response:

@@ -171,6 +171,7 @@ def test_full_queue_asks_to_come_back(client):
     finally:
         turns._places.release(sum(places))
     assert (reply.status, reply.json["reason"]) == (503, "busy")
+    assert int(reply.headers["retry-after"]) > 0
     assert client.upload("/api/v1/search", {"a.png": OBJECT}).status == 200
 
 
