@@ -4,7 +4,8 @@
 
 The story of tests/integration/console/test_end_to_end.py with more photos of playing cards (`../shared/data`, or
 `$FINESIGHT_DATA`): upload, boxes proposed by edges and colours and corrected by keys, names, `edge-train learn`,
-evaluation, a signed release, a real `edge run` with its update agent that takes it over, and a search that names a card.
+evaluation, a signed release, a real `edge run` with its update agent that takes it over, and a search that finds the
+card.
 
 `box_keys` and `review_keys` are all keys that were pressed; a name that is typed counts each letter. Writes
 benchmarks/results/console_story.json.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from console.fleet.devices import Summary, read_summary
 from console.fleet.progress import Progress
-from console.pages.fleet_rollouts import now_of
+from console.pages.fleet.rollouts import now_of
 from console.sets.sets import SetCounts, list_sets
 from console.training.job import Job
 from console.web.routing import Answer, Call, Html, page

@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 
 from console.access.audit import record
-from console.pages import review_values as values
+from console.pages.review import values
 from console.review import accept, handover
 from console.review.decisions import Decision, Named
 from console.review.log import undo_row

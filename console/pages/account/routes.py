@@ -14,7 +14,7 @@ from console.access.passwords import SHORTEST
 from console.access.roles import ROLES, WHAT_ROLES_MAY
 from console.access.sessions import browser_named, list_sessions
 from console.access.tokens import MOST_DAYS, list_tokens
-from console.pages import account_actions
+from console.pages.account import actions
 from console.web.routing import Answer, Call, Html, Redirect, Route, page
 
 _PAGE_ROWS = 100
@@ -43,11 +43,11 @@ def _login(call: Call) -> Answer:
     if call.query.token:
         cookie = call.services.gate.open_with_token(call.query.token, call.client)
         if cookie is not None:
-            return Redirect(account_actions.local_path(call.query.next), cookie=cookie)
+            return Redirect(actions.local_path(call.query.next), cookie=cookie)
     has_users = call.services.gate.count_users() > 0
     values = {
         "has_users": has_users,
-        "next": account_actions.local_path(call.query.next),
+        "next": actions.local_path(call.query.next),
         "is_wrong": bool(call.query.token),
     }
     return Html("login.html", values, 401 if call.query.token else 200)
@@ -124,5 +124,5 @@ ROUTES: tuple[Route, ...] = (
     page("/account", "viewer", _account),
     page("/account/users", "admin", _users),
     page("/account/audit", "operator", _audit, AuditPageQuery),
-    *account_actions.ROUTES,
+    *actions.ROUTES,
 )

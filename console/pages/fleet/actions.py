@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from console.access import audit
 from console.fleet.changes import Changer, Done
 from console.fleet.plans import create
-from console.pages.fleet_rollouts import Line, Percent, PlanFields, ReleaseNumber, Time, now_of
+from console.pages.fleet.rollouts import Line, Percent, PlanFields, ReleaseNumber, Time, now_of
 from console.web.routing import Answer, Call, Values, api
 from edge.errors import ConsoleError
 from gallery_sync.rollouts.status import status

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from console.galleries.drafts import add_pictures, find
 from console.galleries.publishing import Order, check_order, reopen
 from console.galleries.workbench import Edit, propose, propose_files, take_back, undo_published
-from console.pages.gallery_tasks import keep_embedded, read_again, start_publishing
-from console.pages.gallery_values import (
+from console.pages.gallery.tasks import keep_embedded, read_again, start_publishing
+from console.pages.gallery.values import (
     AddBody,
     CropsBody,
     DeleteBody,

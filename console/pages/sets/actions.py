@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from console.pages.sets_values import (
+from console.pages.sets.values import (
     ChangeBody,
     CropValue,
     FolderQuery,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from console.access import audit, sessions, tokens, users
 from console.access.roles import User
-from console.pages.account_values import (
+from console.pages.account.values import (
     AuditRowsQuery,
     AuditRowValue,
     AuditValue,

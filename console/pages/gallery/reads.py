@@ -13,8 +13,8 @@ from console.galleries.drafts import Draft
 from console.galleries.items import store_of, thumbnail_jpeg
 from console.galleries.planning import PlannedDraft
 from console.galleries.workbench import current_plan
-from console.pages.gallery_tasks import keep_index
-from console.pages.gallery_values import (
+from console.pages.gallery.tasks import keep_index
+from console.pages.gallery.values import (
     CategoryItemsQuery,
     CategoryValue,
     CategoryValues,

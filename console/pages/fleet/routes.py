@@ -20,7 +20,7 @@ from console.fleet.devices import (
     read_summary,
 )
 from console.fleet.texts import clean
-from console.pages import fleet_actions, fleet_rollouts
+from console.pages.fleet import actions, rollouts
 from console.web.routing import Answer, Call, Html, Values, api, page
 from edge.errors import ConsoleError
 from gallery_sync.formats.config import ConfigFragment
@@ -232,7 +232,7 @@ ROUTES = (
     page("/fleet/devices/{device}", "viewer", _device_page),
     page("/parts/fleet/commands", "viewer", _commands_part, DeviceQuery),
     page("/fleet/fragments", "viewer", _fragments_page),
-    *fleet_rollouts.ROUTES,
+    *rollouts.ROUTES,
     api("GET", "/fleet/devices", "viewer", _list_devices, "A page of devices", query=DevicesQuery, answer=DevicesValue),
     api("GET", "/fleet/devices/{device}", "viewer", _get_device, "One device", answer=DeviceValue),
     api(
@@ -252,5 +252,5 @@ ROUTES = (
         "A command, and what the device answered",
         answer=CommandValue,
     ),
-    *fleet_actions.ROUTES,
+    *actions.ROUTES,
 )

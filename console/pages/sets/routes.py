@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from console.pages.sets_actions import ACTIONS, keeper
-from console.pages.sets_values import ImageQuery, PageQuery
+from console.pages.sets.actions import ACTIONS, keeper
+from console.pages.sets.values import ImageQuery, PageQuery
 from console.sets.browsing import (
     count_boxes,
     count_items,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from console.access.audit import record
-from console.pages.training_values import JobValue, curves_of, value_of
+from console.pages.training.values import JobValue, curves_of, value_of
 from console.training.deliver import PackRequest, start_evaluation, start_install, start_pack, start_publish
 from console.training.job import Job
 from console.training.learning import LearnRequest, start_learning

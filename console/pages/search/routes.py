@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from console.pages.search_values import SceneValue, SearchValue, TaughtValue, scene_value, search_value
+from console.pages.search.values import SceneValue, SearchValue, TaughtValue, scene_value, search_value
 from console.search.scene import find_in_scene, has_finder
 from console.search.search import read_upload, search
 from console.search.teach import keep_picture, teach

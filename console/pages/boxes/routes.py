@@ -12,7 +12,7 @@ from console.boxes.bundle_proposals import task_key
 from console.boxes.editing import categories_of
 from console.boxes.label_jobs import LEAST_CONFIRMED, RECIPES, live_job
 from console.boxes.proposing import last_rounds
-from console.pages.boxes_actions import ACTIONS
+from console.pages.boxes.actions import ACTIONS
 from console.sets.pictures import find_picture
 from console.sets.sets import find_set
 from console.web.routing import Answer, Call, Html, Route, page

@@ -16,9 +16,9 @@ from console.galleries.lookalikes import mean_row, nearest, pairs_of
 from console.galleries.publishing import sign_commands
 from console.galleries.repository import Seen
 from console.galleries.workbench import Edit, current_item, current_plan, say, state_of
-from console.pages import gallery_actions, gallery_reads
-from console.pages.gallery_tasks import PUBLISH, keep_embedded, keep_index
-from console.pages.gallery_values import ItemQuery, ItemsQuery, PairQuery, SplitQuery
+from console.pages.gallery import actions, reads
+from console.pages.gallery.tasks import PUBLISH, keep_embedded, keep_index
+from console.pages.gallery.values import ItemQuery, ItemsQuery, PairQuery, SplitQuery
 from console.web.routing import Answer, Call, Html, Route, page
 from edge.errors import ConsoleError, SyncError
 from edge.gallery.limits import NEGATIVE, parse_metadata
@@ -103,8 +103,8 @@ def _item(call: Call) -> Answer:
         {
             **values, "about": about, "item": item, "row": row, "now": now, "stored": stored, "shown": shown,
             "seen": state_of(now), "negative": bool(metadata.pop(NEGATIVE, False)), "metadata": metadata,
-            "metadata_json": gallery_reads.pretty(metadata), "open": [one for one in drafts if one.state == "open"],
-            "history": gallery_reads.merged_history(log, drafts), "pictures": pictures, "changed_at": changed_at,
+            "metadata_json": reads.pretty(metadata), "open": [one for one in drafts if one.state == "open"],
+            "history": reads.merged_history(log, drafts), "pictures": pictures, "changed_at": changed_at,
             "version": store["id"], "task": keep_embedded(call, seen),
         },
     )  # fmt: skip
@@ -265,6 +265,6 @@ ROUTES: tuple[Route, ...] = (
     page("/gallery/{category}/items", "viewer", _item, ItemQuery),
     page("/parts/gallery/look-alikes", "viewer", _look_alikes, SplitQuery),
     page("/parts/gallery/deletion", "operator", _deletion, SplitQuery),
-    *gallery_reads.ROUTES,
-    *gallery_actions.ROUTES,
+    *reads.ROUTES,
+    *actions.ROUTES,
 )

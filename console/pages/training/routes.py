@@ -1,4 +1,4 @@
-"""Routes of the area training: the pages. What changes something is in training_actions."""
+"""Routes of the area training: the pages. What changes something is in actions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from console.pages import training_actions
-from console.pages.training_values import how_to_sign, live_values, shown_command
+from console.pages.training import actions
+from console.pages.training.values import how_to_sign, live_values, shown_command
 from console.sets.sets import SetCounts, list_sets
 from console.training.compare import LEAST, MOST, compare
 from console.training.curves import overfitting, read_curves
@@ -239,5 +239,5 @@ ROUTES: tuple[Route, ...] = (
     page("/training/jobs/{id:int}/result", "viewer", _result, ResultQuery),
     page("/training/jobs/{id:int}/page", "viewer", _page_of_learn),
     page("/training/jobs/{id:int}/log", "viewer", _log),
-    *training_actions.ROUTES,
+    *actions.ROUTES,
 )

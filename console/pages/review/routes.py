@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from console.pages import review_actions
+from console.pages.review import actions
 from console.review.handover import count_waiting
 from console.review.log import PAGE, read_log
 from console.review.queue import Progress, read_progress
@@ -88,5 +88,5 @@ ROUTES = (
     page("/review", "viewer", _sets),
     page("/review/{set_id:int}", "viewer", _review, ReviewQuery),
     page("/review/{set_id:int}/log", "viewer", _log, LogQuery),
-    *review_actions.ROUTES,
+    *actions.ROUTES,
 )

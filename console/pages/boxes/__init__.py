@@ -1,0 +1,1 @@
+"""Routes of boxes: pages, and the API that they use."""

@@ -1,0 +1,1 @@
+"""Routes of galleries: pages, and the API that they use."""

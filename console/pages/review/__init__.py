@@ -1,0 +1,1 @@
+"""Routes of the identity review: pages, and the API that they use."""

@@ -1,0 +1,1 @@
+"""Routes of the search: pages, and the API that they use."""

@@ -1,0 +1,1 @@
+"""Routes of sets of pictures: pages, and the API that they use."""

@@ -1,0 +1,1 @@
+"""Routes of training and evaluation: pages, and the API that they use."""
