@@ -66,6 +66,14 @@ def test_wheel_holds_every_shipped_file(wheel):
     assert [path for path in shipped if f"edge/shipped/{path.relative_to(ROOT)}" not in held] == []
 
 
+def test_wheel_holds_the_pages_of_the_console(wheel):
+    kinds = {".html", ".css", ".js", ".svg", ".json", ".LICENSE"}
+    files = [path for path in (ROOT / "console").rglob("*") if path.suffix in kinds]
+    held = set(zipfile.ZipFile(wheel).namelist())
+    assert len(files) > 50
+    assert [path for path in files if str(path.relative_to(ROOT)) not in held] == []
+
+
 def test_wheel_holds_no_tests(wheel):
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {re.sub(r"-.*", "", top) for top in tops} == {
