@@ -28,6 +28,7 @@ FEW_PER_ITEM = 5  # pictures of the middle item: `edge-train learn` trains nothi
 _HELD_OUT = 0.2  # of the crops of each item that has three or more
 _LEAST_TO_HOLD_OUT = 3
 _VAL_EVERY = 5  # pictures with boxes
+_CONFIRMED, _OTHERS = "'confirmed'", "'whole', 'none', 'proposed'"
 Purpose = Literal["items", "boxes"]  # crops that people named, or pictures whose boxes they confirmed
 
 
@@ -109,11 +110,16 @@ def count_boxes(rows: sqlite3.Connection, set_ids: Sequence[int]) -> Counts:
         f"SELECT count(*) FROM pictures WHERE set_id IN ({marks}) AND boxes = 'confirmed' AND split = 'val'",  # noqa: S608
         tuple(set_ids),
     ).fetchone()[0]
-    objects = rows.execute(
+    is_most = 2 * boxes["confirmed"] > boxes.total()
+    objects = rows.execute(  # of the fewer pictures, for it takes a look for each
         "SELECT count(*) FROM pictures CROSS JOIN crops ON picture_id = pictures.id"  # noqa: S608
-        f" WHERE pictures.set_id IN ({marks}) AND boxes = 'confirmed' AND state IN ('item', 'open', 'unknown')",
+        f" WHERE pictures.set_id IN ({marks}) AND boxes IN ({_OTHERS if is_most else _CONFIRMED})"
+        " AND state IN ('item', 'open', 'unknown')",
         tuple(set_ids),
     ).fetchone()[0]
+    if is_most:
+        states = [counted(rows, one, "crops") for one in dict.fromkeys(set_ids)]
+        objects = sum(one.get(state, 0) for one in states for state in ("item", "open", "unknown")) - objects
     waiting = boxes["none"] + boxes["proposed"]
     return Counts(boxes["confirmed"], objects, held_out=held_out, waiting=waiting)
 

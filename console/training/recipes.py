@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ class RecipeRequest:
     more: tuple[str, ...] = ()  # KEY=VALUE
 
 
-def list_recipes() -> list[RecipeFile]:
-    """Return the shipped recipes that train on one's own pictures."""
+@cache
+def list_recipes() -> tuple[RecipeFile, ...]:
+    """Return the shipped recipes that train on one's own pictures; they are read once."""
     found = []
     for path in sorted((shipped("configs") / "train").glob("*.yaml")):
         tree = read_yaml(path)
@@ -92,7 +94,7 @@ def list_recipes() -> list[RecipeFile]:
                 recipe.optimiser.lr, backbone.pretrained if backbone else "",
             )
         )  # fmt: skip
-    return found
+    return tuple(found)
 
 
 def problem_of(kind: str, counts: Counts) -> str:

@@ -78,7 +78,7 @@ def _new(call: Call) -> Answer:
         known = {one.set.id for one in sets}
         chosen = [one for one in call.query.set if one in known]
         crops, boxes = count_crops(rows, chosen), count_boxes(rows, chosen)
-    recipes = list_recipes() if not missing_trainer() else []
+    recipes = list_recipes() if not missing_trainer() else ()
     problems = {one.name: problem_of(one.kind, boxes if one.purpose == "boxes" else crops) for one in recipes}
     return Html(
         "training/new.html",
