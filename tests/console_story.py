@@ -177,7 +177,8 @@ class Story:
         expect(self.page.locator("#grid [aria-current=true]")).to_be_visible()
         while (crop_id := until(lambda: self._current() or self._is_reviewed(), "a crop is shown")) is not True:
             name = self._name_of(crop_id)
-            labels = [text.strip() for text in self.page.locator("#proposals strong").all_inner_texts()]
+            shown = self.page.locator("#proposals strong").all_inner_texts()
+            labels = [text.strip().partition(" ")[2] for text in shown]  # after the key
             if name in labels[:3]:
                 self._review_key(str(labels.index(name) + 1))
             else:

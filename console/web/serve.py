@@ -45,6 +45,7 @@ from edge.telemetry.systemd import notify_systemd
 
 _BUSY_S = 900.0  # the longest time to answer a request: an upload, or a stream of events, which browsers open again
 _ACCEPTED_AT_ONCE = 16
+_SIGNAL_S = 0.5  # the kernel may give a signal to another thread; Python handles it when this one runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,8 @@ def serve(
                 more = f"?token={token}" if opened_by == "token" else ""
                 print(f"console: {server.url}/login{more}", flush=True)
                 notify_systemd("READY=1")
-                stopped.wait()
+                while not stopped.wait(_SIGNAL_S):
+                    pass
                 notify_systemd("STOPPING=1")
         finally:
             close_services(services)

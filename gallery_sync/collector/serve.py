@@ -43,6 +43,7 @@ _LARGEST_INCOMING_BYTES = 256 << 10  # with MQTT 5, the broker keeps back what i
 _KEEPALIVE_S = 30
 _DAY_S = 86_400.0
 _END_S = 10.0
+_SIGNAL_S = 0.5  # the kernel may give a signal to another thread; Python handles it when this one runs
 _FEW, _MOSTLY = 100, 0.9
 
 
@@ -107,7 +108,8 @@ def serve(options: Options) -> None:
             _start("fleet-wake-ups", one, counters, stack)
         print(f"fleet server: {server.url}, broker {settings.address}", flush=True)
         notify_systemd("READY=1")
-        stopped.wait()
+        while not stopped.wait(_SIGNAL_S):
+            pass
         notify_systemd("STOPPING=1")
 
 
