@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from console.settings import Settings
+from console.training.progress import LEARNED_WORK
 from edge.bundle.bundle import MANIFEST_NAME
 from edge.bundle.layout import SLOTS, slot_folder
 from edge.errors import FinesightError
@@ -14,7 +15,7 @@ from edge.strict_json import parse_json
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 16 << 20  # of a manifest
-_RUNS = ("*/bundle", "*/shop/work/bundle")
+_RUNS = ("*/bundle", f"*/{LEARNED_WORK}/bundle")
 
 
 def next_sequence(settings: Settings) -> int:

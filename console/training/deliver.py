@@ -14,6 +14,7 @@ from console.settings import Settings
 from console.training.bundle_numbers import next_sequence
 from console.training.job import Job
 from console.training.jobs import Jobs
+from console.training.progress import LEARNED_WORK
 from console.training.results import bundle_of, pair_of, read_json
 from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.bundle import MANIFEST_NAME
@@ -164,7 +165,7 @@ def start_evaluation(jobs: Jobs, job: Job, by: str) -> Job:
     """
     bundle, of = bundle_of(job), job.about.get("of")
     folders = [job.folder, *([jobs.home(of)] if isinstance(of, int) else [])]
-    names = ("shop/work/index.csv", "data/index.csv", "data/coco.json")
+    names = (f"{LEARNED_WORK}/index.csv", "data/index.csv", "data/coco.json")
     data = next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
     if bundle is None or data is None:
         raise ConsoleError("missing", f"job {job.id} made no bundle that can be evaluated on its data")

@@ -11,6 +11,7 @@ from console.training.log_file import last_line, read_tail
 from console.training.processes import LOG
 
 LEARNED = "shop"  # the folder that `edge-train learn` writes, in that of its job
+LEARNED_WORK = f"{LEARNED}/work"  # its bundle, gallery and data
 _TAIL = 6000  # bytes of the log
 _EPOCH_BAR = re.compile(r"(\d{1,6})/(\d{1,6}):\s+(\d{1,3})%\|")  # `trained 3/18:  45%|`, of the training loop
 _BAR = re.compile(r"(\d{1,3})%\|")
@@ -43,7 +44,7 @@ def share_of(line: str) -> float | None:
 def planned_seconds(job: Job) -> float | None:
     """Return how long `edge-train learn` takes by its own plan; None before it has one."""
     try:
-        plan = json.loads((job.folder / LEARNED / "work" / "learn.json").read_bytes())["plan"]
+        plan = json.loads((job.folder / LEARNED_WORK / "learn.json").read_bytes())["plan"]
         return None if plan is None else max(60.0 * float(plan["minutes"]), 1.0)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from console.training.job import Job
-from console.training.progress import LEARNED
+from console.training.progress import LEARNED, LEARNED_WORK
 from edge.bundle.bundle import MANIFEST_NAME
 from edge.gallery.generation import INDEX_NAME
 
@@ -136,7 +136,7 @@ def answers_of(job: Job) -> tuple[Answer, ...]:
 
 def pair_of(job: Job) -> tuple[Path, Path] | None:
     """Return the bundle and the gallery that a job made; None if it made none."""
-    for inner in ("", f"{LEARNED}/work"):
+    for inner in ("", LEARNED_WORK):
         bundle, gallery = job.folder / inner / "bundle", job.folder / inner / "gallery"
         if (bundle / MANIFEST_NAME).is_file() and (gallery / INDEX_NAME).is_file():
             return bundle, gallery
@@ -145,7 +145,7 @@ def pair_of(job: Job) -> tuple[Path, Path] | None:
 
 def bundle_of(job: Job) -> Path | None:
     """Return the bundle that a job made; None if it made none."""
-    for inner in ("bundle", f"{LEARNED}/work/bundle"):
+    for inner in ("bundle", f"{LEARNED_WORK}/bundle"):
         if (job.folder / inner / MANIFEST_NAME).is_file():
             return job.folder / inner
     return None

@@ -124,4 +124,4 @@ def test_verb_says_loudly_that_nothing_is_proved(unsigned, capsys):
     assert main(["adopt", str(unsigned)]) == 0
     told = capsys.readouterr()
     assert "WITHOUT PROOF" in told.err
-    assert told.out == "line: demo\nadopted: [1, 2, 5, 6]\nleft: []\n"
+    assert told.out == "line: demo\nadopted: 1, 2, 5, 6\nleft: none\n"
