@@ -45,7 +45,6 @@ class Told:
     review_keys: int = 0
     crops: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    verdict: dict[str, Any] = field(default_factory=dict)
     found: str = ""
 
 
