@@ -9,8 +9,10 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from urllib.parse import urlsplit
 
 FLEET_TOKEN = "FINESIGHT_FLEET_TOKEN"  # noqa: S105  the variable with the token of the fleet's server
+_BROKER_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -69,6 +71,21 @@ def parse_duration(text: str) -> float:
     if found is None:
         raise ValueError(f"found {text[:40]!r}, expected a time such as 90s, 15m, 1h or 2d")
     return float(found[1]) * _UNITS_S[found[2]]
+
+
+def parse_broker(text: str) -> tuple[str, int, bool]:
+    """Return host, port and whether it has TLS of a broker: `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`.
+
+    Raises:
+        ValueError: it is none, or has a user or a path.
+    """
+    parts = urlsplit(text)
+    port = parts.port or _BROKER_PORTS.get(parts.scheme)
+    if parts.scheme not in _BROKER_PORTS or not parts.hostname or port is None:
+        raise ValueError("expected mqtt:// or mqtts://, and a host")
+    if parts.username is not None or parts.path.strip("/"):
+        raise ValueError("expected a host and a port alone")
+    return parts.hostname, port, parts.scheme == "mqtts"
 
 
 def utc_now() -> datetime:

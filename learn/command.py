@@ -28,7 +28,7 @@ from edge.errors import TrainError
 from edge.file_names import hashed_file_name
 from edge.gallery.generation import INDEX_NAME
 from learn.device_folder import KIOSK, clear, install_pair, run_command, write_configurations
-from learn.judge import Verdict, judge, list_answers
+from learn.judge import Verdict, judge, listed_answers
 from learn.memory import read_memory, write_memory
 from learn.networks import make_embedder, measure_speed, recall_of
 from learn.page import headline, render_page
@@ -162,7 +162,7 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
         "plan": asdict(plan),
         "nearest_of_held_out": recall_of(run),
         "verdict": verdict.as_json(),
-        "answers": list_answers(verdict, photos.sources),
+        "answers": listed_answers(verdict, photos.sources),
         "warnings": list(warnings),
         "minutes": round((time.monotonic() - started) / 60, 1),
     }

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dataset_formats.records import Sample
 from edge.build import load_models
@@ -16,11 +16,9 @@ from edge.recognition.recognise_image import recognise_image
 from edge.telemetry.timing import Timings
 from edge.types import Box
 from trainer.catalogue.items import item_id_of
+from trainer.evaluation.answers import ListedAnswer, Outcome, list_answers
 
-Outcome = Literal["right", "unknown", "wrong"]
 ENOUGH = 20  # held-out photos from which percentages are told
-_MOST_LISTED = 2000  # answers in the report, the wrong ones first
-_ORDER: dict[Outcome, int] = {"wrong": 0, "unknown": 1, "right": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,29 +79,20 @@ class Verdict:
         }
 
 
-def list_answers(verdict: Verdict, sources: Mapping[str, tuple[Path, Box | None]]) -> list[dict[str, Any]]:
-    """Return what was answered to each photo, the wrong answers first; so many at most that a report stays readable.
+def listed_answers(verdict: Verdict, sources: Mapping[str, tuple[Path, Box | None]]) -> list[dict[str, Any]]:
+    """Return what was answered to each photo, for the report; see `trainer.evaluation.answers`.
 
     Args:
         verdict: all answers.
         sources: by file name of a copy: the photo that it was made of, and where in it the object is.
     """
-    listed = sorted(verdict.answers, key=lambda answer: (_ORDER[answer.outcome], -(answer.similarity or 0.0)))
-    found = []
-    for answer in listed[:_MOST_LISTED]:
-        path, box_px = sources.get(answer.sample.path.name, (answer.sample.path, None))
-        found.append({
-            "path": str(path.absolute()),
-            "box_px": box_px,
-            "category": answer.sample.category,
-            "item": answer.item_id,
-            "label": answer.sample.label,
-            "outcome": answer.outcome,
-            "nearest": answer.nearest,
-            "probability": None if answer.probability is None else round(answer.probability, 4),
-            "similarity": None if answer.similarity is None else round(answer.similarity, 4),
-        })  # fmt: skip
-    return found
+    return list_answers(
+        ListedAnswer(
+            *sources.get(one.sample.path.name, (one.sample.path, None)), one.sample.category, one.item_id,
+            one.sample.label, one.outcome, one.nearest, one.similarity or 0.0, one.probability, one.similarity,
+        )
+        for one in verdict.answers
+    )  # fmt: skip
 
 
 def judge(bundle: Path, gallery: Path, held_out: Iterable[Sample]) -> Verdict:

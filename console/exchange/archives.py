@@ -3,17 +3,17 @@
 Rules this module keeps:
 1. Only text is unpacked; pictures in an archive are not read.
 2. Sizes are counted while unpacking: what an archive says of itself is no limit.
-3. A name that leads out of the folder, a link or a locked file refuses the whole archive.
+3. A name that leads out of the folder, a link, a locked file or an unusual way of packing refuses the whole archive.
 """
 
 from __future__ import annotations
 
 import stat
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
-from edge.errors import ConsoleError
+from dataset_formats.zip_files import BAD_ZIP, METHODS, open_zip
+from edge.errors import ConsoleError, DataError
 
 MAX_FILES = 100_000
 MAX_BYTES = 512 << 20  # of all files
@@ -37,7 +37,7 @@ def unpack(path: Path, folder: Path) -> int:
     """
     folder.mkdir(parents=True)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, open_zip(file, MAX_FILES) as archive:
             listed = archive.infolist()
             if len(listed) > MAX_FILES:
                 raise ConsoleError("too_large", f"the archive has {len(listed):,} files; send at most {MAX_FILES:,}")
@@ -47,10 +47,12 @@ def unpack(path: Path, folder: Path) -> int:
             left = MAX_BYTES
             for one in wanted:
                 left -= _unpack_one(archive, one, folder, left)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise ConsoleError("invalid", f"the archive is damaged or of an unknown kind: {error}") from error
+    except DataError as error:
+        raise ConsoleError("too_large", str(error)) from error
     except OSError as error:
         raise ConsoleError("invalid", f"the archive cannot be unpacked: {error.strerror or error}") from error
+    except BAD_ZIP as error:
+        raise ConsoleError("invalid", f"the archive is damaged or of an unknown kind: {error}") from error
     if not wanted:
         raise ConsoleError("invalid", "the archive holds no annotations: no JSON, XML or text; export it again")
     return len(wanted)
@@ -66,6 +68,8 @@ def _check(one: zipfile.ZipInfo) -> None:
         raise ConsoleError("invalid", f"the archive has the link {shown}; pack the file itself; nothing was read")
     if one.flag_bits & 1:
         raise ConsoleError("invalid", "the archive is locked with a password; send it without one")
+    if one.compress_type not in METHODS:
+        raise ConsoleError("invalid", f"the archive has {shown} packed in another way than deflate; pack it again")
 
 
 def _is_wanted(one: zipfile.ZipInfo) -> bool:

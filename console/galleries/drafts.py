@@ -122,8 +122,7 @@ def create(
             metadata_json(arguments["metadata"])
         except ValueError as error:
             raise ConsoleError("invalid", f"the metadata: {error}") from error
-    (count,) = connection.execute("SELECT count(*) FROM gallery_drafts WHERE state = 'open'").fetchone()
-    if count >= MOST_OPEN:
+    if (count := count_open(connection)) >= MOST_OPEN:
         raise ConsoleError("conflict", f"{count:,} changes wait already; publish them, or take some back, first")
     cursor = connection.execute(
         "INSERT INTO gallery_drafts(at, by, kind, category, item, arguments, also) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -169,6 +168,11 @@ def listed(rows: sqlite3.Connection, state: State = "open", limit: int = MOST_OP
     order = "id" if state in ("open", "waiting") else "id DESC"
     query = f"SELECT {_COLUMNS} FROM gallery_drafts WHERE state = ? ORDER BY {order} LIMIT ?"  # noqa: S608  ours
     return [_draft(row) for row in rows.execute(query, (state, limit))]
+
+
+def count_open(rows: sqlite3.Connection) -> int:
+    """Return how many drafts are open."""
+    return int(rows.execute("SELECT count(*) FROM gallery_drafts WHERE state = 'open'").fetchone()[0])
 
 
 def of_item(rows: sqlite3.Connection, category: str, item: str, limit: int = 200) -> list[Draft]:

@@ -105,9 +105,7 @@ def plan_add(rows: sqlite3.Connection, items: Items, draft: Draft) -> EditPlan:
         fields = parse_metadata(record.metadata) | draft.arguments["metadata"]
         record = replace(record, metadata=_metadata(draft.item, fields))
     check(record, dim)
-    others = [one.space_id[:12] for one in log.spaces if one.space_id != space.space_id]
-    more = [f"older embedding spaces are not changed: {', '.join(others)}"] if others else []
-    return EditPlan((says, *more), {draft.category: {space.space_id: [record]}})
+    return EditPlan((says, *_others(log, space)), {draft.category: {space.space_id: [record]}})
 
 
 def plan_remove(items: Items, draft: Draft) -> EditPlan:
@@ -119,9 +117,6 @@ def plan_remove(items: Items, draft: Draft) -> EditPlan:
     log, space, old = _shown(items, draft.category, draft.item)
     taken = _taken(old, draft.arguments["vectors"], draft.item)
     kept = _rows(old, ~taken)
-    picture = draft.arguments.get("thumbnail")
-    if picture is not None:
-        kept = replace(kept, thumbnail=None)
     says = [
         f"take {int(taken.sum())} of {len(taken)} vectors from item {draft.item!r} of {draft.category!r}: {old.label!r}"
     ]
@@ -165,7 +160,7 @@ def plan_restore(rows: sqlite3.Connection, items: Items, draft: Draft) -> EditPl
     """Plan an item as it was before a gallery sequence.
 
     Raises:
-        SyncError: the repository does not reach back so far, the item was deleted urgently, or it is so already.
+        SyncError: the repository does not reach back so far, or the item was deleted urgently.
     """
     log, gallery = edit.log_of(items.seen.published, draft.category), int(draft.arguments["gallery"])
     if was_erased(rows, draft.category, draft.item, gallery):

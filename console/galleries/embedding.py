@@ -3,7 +3,7 @@
 Rules this module keeps:
 1. The pictures are embedded by the device's models: gallery_sync.repository.items.pictures.
 2. A check warns; it refuses nothing. A picture that cannot be read is the draft's problem, and stops no other draft.
-3. A draft that is withdrawn meanwhile stays withdrawn.
+3. Of a draft that is withdrawn meanwhile nothing is kept.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from edge.types import FloatArray, Hit
 from gallery_sync.repository.items.pictures import EmbeddedPictures, embed_pictures
 
 _MOST_SEARCHED = 50  # pictures whose look-alikes are looked for
+_TAKEN_BACK = "this change was taken back meanwhile"
 _WORDS = {
     "few_looks": "there are few pictures; three or more, from different sides, are recognised better",
     "same_pose": "all pictures show the same pose; add some from other sides",
@@ -79,9 +80,9 @@ def _embed(database: Database, gallery: SignedGallery, draft: Draft) -> None:
     with database.read() as rows:
         warnings = _warnings(rows, draft, model, list(paths.values()), found)
     with database.write() as connection:
-        connection.execute(
+        changed = connection.execute(
             "UPDATE gallery_drafts SET space_id = ?, vectors = ?, silhouettes = ?, thumbnail = ?, warnings = ?, "
-            "problem = '' WHERE id = ?",
+            "problem = '' WHERE id = ? AND state = 'open'",
             (
                 found.space_id,
                 found.vectors.astype(np.float32).tobytes(),
@@ -90,7 +91,9 @@ def _embed(database: Database, gallery: SignedGallery, draft: Draft) -> None:
                 json.dumps(warnings, ensure_ascii=False),
                 draft.id,
             ),
-        )
+        ).rowcount
+        if not changed:
+            raise ConsoleError("conflict", _TAKEN_BACK)
         connection.executemany(
             "INSERT OR IGNORE INTO gallery_origins VALUES (?, ?)", _origins(found.vectors, list(paths))
         )
@@ -111,7 +114,7 @@ def _cut(database: Database, folder: Path, draft: Draft, margin: float) -> dict[
     """Cut the crops of a draft that are not cut yet; return the file of each picture by id.
 
     Raises:
-        ConsoleError: a crop is gone (not_found).
+        ConsoleError: a crop is gone (not_found), or the draft was taken back meanwhile (conflict).
         CaptureError: a picture cannot be read.
         OSError: the disk failed.
     """
@@ -128,10 +131,14 @@ def _cut(database: Database, folder: Path, draft: Draft, margin: float) -> dict[
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(image.encode_image(crop_pixels(picture, crop.box_px, margin), ".png"))
             with database.write() as connection:
-                connection.execute(
-                    "UPDATE gallery_pictures SET path = ?, name = ? WHERE id = ?",
+                kept = connection.execute(
+                    "UPDATE gallery_pictures SET path = ?, name = ? WHERE id = ? AND "
+                    "(SELECT state FROM gallery_drafts WHERE id = draft_id) = 'open'",
                     (str(path.relative_to(folder)), picture.name, row["id"]),
-                )
+                ).rowcount
+            if not kept:
+                path.unlink(missing_ok=True)
+                raise ConsoleError("conflict", _TAKEN_BACK)
             found[row["id"]] = path
         else:
             found[row["id"]] = folder / row["path"]

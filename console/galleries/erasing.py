@@ -14,13 +14,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from console.galleries.drafts import Draft, of_item
+from console.galleries.items import read_item, vector_ids
 
 
 def erase_published(connection: sqlite3.Connection, folder: Path, drafts: Sequence[Draft]) -> None:
-    """Erase the pictures that deletions among published drafts name."""
+    """Erase the pictures that deletions among published drafts name; the tables still have the gallery before them."""
     for draft in drafts:
         if draft.kind == "delete":
-            _erase(connection, folder, _of_item(connection, draft.category, draft.item))
+            pictures = {*_of_item(connection, draft.category, draft.item), *_of_vectors(connection, draft)}
+            _erase(connection, folder, pictures)
             connection.execute(
                 "UPDATE gallery_drafts SET vectors = NULL, silhouettes = NULL, thumbnail = NULL WHERE category = ? AND "
                 "item = ? AND kind = 'add' AND state = 'published'",
@@ -29,9 +31,7 @@ def erase_published(connection: sqlite3.Connection, folder: Path, drafts: Sequen
             if draft.arguments.get("urgent"):
                 _forget_words(connection, draft)
         elif draft.kind == "remove":
-            query = "SELECT picture_id FROM gallery_origins WHERE vector = ?"
-            names = draft.arguments["vectors"]
-            _erase(connection, folder, {row[0] for name in names for row in connection.execute(query, (name,))})
+            _erase(connection, folder, _pictures_of(connection, draft.arguments["vectors"]))
 
 
 def erase_withdrawn(connection: sqlite3.Connection, folder: Path, draft_id: int) -> None:
@@ -82,6 +82,21 @@ def _of_item(connection: sqlite3.Connection, category: str, item: str) -> list[i
         "d.item = ? AND d.state IN ('published', 'withdrawn')"
     )
     return [row[0] for row in connection.execute(query, (category, item))]
+
+
+def _of_vectors(connection: sqlite3.Connection, draft: Draft) -> set[int]:
+    """Return the pictures of the vectors that an item has: some came with a merge, or stayed after a split."""
+    query = "SELECT * FROM gallery_stores WHERE category = ? AND is_ready = 1"
+    found = set()
+    for store in connection.execute(query, (draft.category,)).fetchall():
+        record = read_item(connection, store, draft.item)
+        found |= _pictures_of(connection, vector_ids(record)) if record is not None else set()
+    return found
+
+
+def _pictures_of(connection: sqlite3.Connection, vectors: Sequence[str]) -> set[int]:
+    query = "SELECT picture_id FROM gallery_origins WHERE vector = ?"
+    return {row[0] for name in vectors for row in connection.execute(query, (name,))}
 
 
 def _erase(connection: sqlite3.Connection, folder: Path, picture_ids: Iterable[int]) -> None:

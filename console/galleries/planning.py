@@ -58,10 +58,6 @@ class Plan:
             found |= {(category, record.item_id) for records in spaces.values() for record in records}
         return len(found)
 
-    def find(self, draft_id: int) -> PlannedDraft | None:
-        """Return a draft of it."""
-        return next((one for one in self.drafts if one.draft.id == draft_id), None)
-
 
 @dataclass
 class Overlay:
@@ -140,19 +136,19 @@ def plan(rows: sqlite3.Connection, seen: Seen, waiting: Sequence[Draft]) -> Plan
 def overlay_of(rows: sqlite3.Connection, seen: Seen, waiting: Sequence[Draft]) -> tuple[Overlay, list[PlannedDraft]]:
     """Return the items with drafts on top, and each draft planned."""
     overlay = Overlay(seen, StoredItems(rows))
-    planned = []
-    for draft in waiting:
-        if draft.kind == "add" and not draft.is_embedded:
-            planned.append(PlannedDraft(draft, (_says_add(draft),), draft.problem, waits=not draft.problem))
-            continue
-        try:
-            made = _planned(rows, overlay, draft)
-        except FinesightError as error:
-            planned.append(PlannedDraft(draft, (), str(error)))
-        else:
-            overlay.apply(made)
-            planned.append(PlannedDraft(draft, made.says))
-    return overlay, planned
+    return overlay, [plan_next(rows, overlay, draft) for draft in waiting]
+
+
+def plan_next(rows: sqlite3.Connection, overlay: Overlay, draft: Draft) -> PlannedDraft:
+    """Plan one draft more, and put it on top."""
+    if draft.kind == "add" and not draft.is_embedded:
+        return PlannedDraft(draft, (_says_add(draft),), draft.problem, waits=not draft.problem)
+    try:
+        made = _planned(rows, overlay, draft)
+    except FinesightError as error:
+        return PlannedDraft(draft, (), str(error))
+    overlay.apply(made)
+    return PlannedDraft(draft, made.says)
 
 
 def _says_add(draft: Draft) -> str:

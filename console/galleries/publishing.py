@@ -17,8 +17,8 @@ from pathlib import Path
 
 from console.access.audit import record
 from console.background.tasks import Progress
-from console.galleries.drafts import Draft, Settled, intend, listed, settle
-from console.galleries.erasing import erase_published
+from console.galleries.drafts import Draft, Settled, intend, listed, settle, withdraw
+from console.galleries.erasing import erase_published, erase_withdrawn
 from console.galleries.index import is_current, read_index
 from console.galleries.planning import Plan, plan
 from console.galleries.repository import Seen, SignedGallery
@@ -48,11 +48,11 @@ def update_index(database: Database, gallery: SignedGallery, progress: Progress)
     Raises:
         FinesightError: the repository cannot be read.
     """
-    seen = gallery.see()
-    says = read_index(database, seen, gallery.folder / "stores", progress)
-    with database.write() as connection:
-        _settle_waiting(connection, seen)
-    return says
+    with gallery.turn:
+        seen = gallery.see()
+        with database.write() as connection:
+            erase_published(connection, gallery.folder, _settle_waiting(connection, seen))
+        return read_index(database, seen, gallery.folder / "stores", progress)
 
 
 def check_order(database: Database, gallery: SignedGallery, order: Order) -> None:
@@ -76,13 +76,18 @@ def publish_drafts(database: Database, gallery: SignedGallery, now_s: float, ord
         ConsoleError: the repository or the drafts changed meanwhile (conflict), or they cannot be published (invalid).
         FinesightError: a key is missing, a rollout is under way, or the disk failed; the message says which.
     """
+    with gallery.turn:
+        return _publish_drafts(database, gallery, now_s, order, progress)
+
+
+def _publish_drafts(database: Database, gallery: SignedGallery, now_s: float, order: Order, progress: Progress) -> str:
     seen = gallery.see()
     if seen.version != order.version:
         raise ConsoleError("conflict", _CHANGED)
     with database.read() as rows:
         current = is_current(rows, seen)
     if not current:
-        read_index(database, seen, gallery.folder / "stores", progress)
+        update_index(database, gallery, progress)
     with database.read() as rows:
         planned = plan(rows, seen, _chosen(rows, order.draft_ids))
     _check(planned, order)
@@ -98,7 +103,8 @@ def publish_drafts(database: Database, gallery: SignedGallery, now_s: float, ord
     elif usual:  # they only changed what is deleted urgently now
         with database.write() as connection:
             for one in usual:
-                connection.execute("UPDATE gallery_drafts SET state = 'withdrawn' WHERE id = ?", (one.id,))
+                withdraw(connection, now_s, order.by, one)
+                erase_withdrawn(connection, gallery.folder, one.id)
     update_index(database, gallery, progress)
     return "; ".join(said)
 
@@ -151,10 +157,10 @@ def _publish(
     )
     with database.write() as connection:
         settle(connection, [one.id for one in drafts], where)
-        for one in drafts:
-            said = planned.find(one.id)
-            words = "; ".join(said.says) if said else ""
-            connection.execute("UPDATE gallery_drafts SET says = ? WHERE id = ?", (words, one.id))
+        words = {one.draft.id: "; ".join(one.says) for one in planned.drafts}
+        connection.executemany(
+            "UPDATE gallery_drafts SET says = ? WHERE id = ?", [(words[one.id], one.id) for one in drafts]
+        )
         record(
             connection, now_s, order.by, "gallery.publish", f"release {done.release.sequence}",
             drafts=[one.id for one in drafts], urgent=urgent, held=done.held, draft=where.file or "",
@@ -214,12 +220,12 @@ def _waits(database: Database, drafts: Sequence[Draft]) -> bool:
     return any(one.id in waiting for one in drafts)
 
 
-def _settle_waiting(connection: sqlite3.Connection, seen: Seen) -> None:
-    """Mark drafts that were signed elsewhere, or while the console was killed, as published.
+def _settle_waiting(connection: sqlite3.Connection, seen: Seen) -> list[Draft]:
+    """Mark drafts that were signed elsewhere, or while the console was killed, as published; return them.
 
     Those whose release came to nothing are open again.
     """
-    published = seen.published
+    published, done = seen.published, []
     intended = [one for one in listed(connection) if one.release is not None]
     for one in (*listed(connection, "waiting"), *intended):
         release = published.history.get(one.release or 0)
@@ -227,5 +233,7 @@ def _settle_waiting(connection: sqlite3.Connection, seen: Seen) -> None:
         if release is not None and is_there and release.sequence <= published.newest_sequence:
             gallery = one.gallery or published.gallery_sequence
             settle(connection, [one.id], Settled(release.sequence, gallery, release.created_at))
+            done.append(one)
         elif one.file is None or not Path(one.file).exists():
             settle(connection, [one.id], None)
+    return done

@@ -56,6 +56,7 @@ class SignedGallery:
 
     def __init__(self, settings: Settings) -> None:
         self.repo, self.keys, self.folder = settings.repository, settings.keys, settings.data / "gallery"
+        self.turn = threading.RLock()  # of who reads the gallery into the tables, or publishes: one thread at a time
         self._lock = threading.Lock()
         self._held: tuple[bytes, Seen] | None = None
 

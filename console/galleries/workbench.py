@@ -19,7 +19,7 @@ from console.galleries.drafts import Draft, Kind, create, find, listed, withdraw
 from console.galleries.erasing import erase_withdrawn
 from console.galleries.index import is_current
 from console.galleries.items import item_before
-from console.galleries.planning import Plan, overlay_of, plan
+from console.galleries.planning import Plan, overlay_of, plan, plan_next
 from console.galleries.repository import Seen, SignedGallery
 from console.storage.database import Database
 from edge.errors import ConsoleError
@@ -82,7 +82,7 @@ def say(rows: sqlite3.Connection, seen: Seen, edit: Edit) -> tuple[str, ...]:
         0, 0.0, "", edit.kind, edit.category, edit.item, edit.arguments, "open", "", edit.also, None, None, None, None,
         None, False, 0, (), "",
     )  # fmt: skip
-    planned = overlay_of(rows, seen, [*listed(rows), trial])[1][-1]
+    planned = plan_next(rows, overlay_of(rows, seen, listed(rows))[0], trial)
     if planned.problem:
         raise ConsoleError("conflict", planned.problem)
     return planned.says
@@ -99,14 +99,13 @@ def propose(database: Database, gallery: SignedGallery, now_s: float, by: str, e
     seen = gallery.see()
     with database.write() as connection:
         _require_index(connection, seen)
+        overlay, _ = overlay_of(connection, seen, listed(connection))
         if edit.seen:
-            overlay, _ = overlay_of(connection, seen, listed(connection))
             _check_state(edit, overlay.item(edit.category, edit.item))
         draft_id = create(
             connection, now_s, by, edit.kind, edit.category, edit.item, edit.arguments, edit.also
         )  # fmt: skip
-        planned = plan(connection, seen, listed(connection)).find(draft_id)
-        assert planned is not None
+        planned = plan_next(connection, overlay, find(connection, draft_id))
         if planned.problem:
             raise ConsoleError("conflict", planned.problem)
         connection.execute("UPDATE gallery_drafts SET says = ? WHERE id = ?", ("; ".join(planned.says), draft_id))
@@ -227,7 +226,7 @@ def _impossible(rows: sqlite3.Connection, seen: Seen) -> dict[int, str]:
     """Return the problem of each open draft that cannot be done; none while the gallery is being read."""
     if not is_current(rows, seen):
         return {}
-    return {one.draft.id: one.problem for one in plan(rows, seen, listed(rows)).drafts if one.problem}
+    return {one.draft.id: one.problem for one in overlay_of(rows, seen, listed(rows))[1] if one.problem}
 
 
 def _check_state(edit: Edit, now: Upsert | None) -> None:

@@ -18,7 +18,7 @@ from edge.shipped.examples import shipped
 DEVICE, REPOSITORY, DEMO = "device", "repository", "demo"
 RUN = "run/"  # before the path of a run below the folder of runs
 _MOST_RUNS = 50  # the newest ones are listed
-_WITHIN_RUN = ("", "out", "shop")  # where a job keeps what `edge-train learn` wrote
+_WITHIN_RUN = ("", "shop")  # where a job keeps what `edge-train learn` wrote
 _PAIRS = (("bundle", "gallery"), ("work/bundle", "work/gallery"))
 
 

@@ -16,14 +16,12 @@ from edge.types import Category, FloatArray, Hit, Image
 class Look:
     """What the models see in one picture."""
 
-    categories: tuple[
-        Category, ...
-    ]  # of the classifier, best first; (): none is likely, none was asked, or none is there
+    # of the classifier, best first; (): none is likely, the category was known, or there is no classifier
+    categories: tuple[Category, ...]
     vectors: Mapping[str, FloatArray]  # by category, (dim,) of unit length; never empty
     spaces: Mapping[str, str]  # embedding space of each vector
-    hits: Mapping[
-        str, tuple[Hit, ...]
-    ]  # nearest items by category, best first; categories without a gallery are absent
+    # nearest items by category, best first; categories without a gallery are absent
+    hits: Mapping[str, tuple[Hit, ...]]
 
 
 def look_at(models: LoadedModels, image_rgb: Image, category: str | None, general: str) -> Look:

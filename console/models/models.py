@@ -3,7 +3,7 @@
 Rules this module keeps:
 1. At most two pairs are loaded. One whose files changed is loaded again when it is next used; whoever uses the old one
    goes on with it.
-2. The models run as on a device: edge.recogniser and the modules below it.
+2. The models run as on a device: by the modules of edge.
 3. A pair that cannot be loaded is one clear error; the other choices work.
 """
 
@@ -37,9 +37,7 @@ from edge.config.schema import EngineConfig
 from edge.errors import ConsoleError, FinesightError
 from edge.gallery.generation import INDEX_NAME, Gallery, read_gallery
 from edge.gallery.store import read_thumbnail, store_path
-from edge.recogniser import Framing, Recogniser, Recognition
 from edge.recognition.loaded_models import LoadedModels
-from edge.telemetry.timing import Timings
 from edge.types import Image
 
 __all__ = ["Choice", "LoadedPair", "Look", "Models"]
@@ -125,25 +123,6 @@ class Models:
             EngineError: a model failed.
         """
         return self.run(choice_id, lambda pair: look_at(pair.models, image_rgb, category, pair.general_category))
-
-    def general_category(self, choice_id: str = "") -> str:
-        """Return the category whose embedder stands in for categories that the bundle lacks.
-
-        Raises:
-            ConsoleError: there is no such choice, or it cannot be loaded.
-        """
-        return self.load(choice_id).general_category
-
-    def recognise(
-        self, image_rgb: Image, choice_id: str = "", framing: Framing = "whole", timings: Timings | None = None
-    ) -> Recognition:
-        """Recognise what a picture shows, as a device does; see edge.recogniser.
-
-        Raises:
-            ConsoleError: there is no such choice, or it cannot be loaded.
-            FinesightError: the bundle has no detector, or a model failed.
-        """
-        return self.run(choice_id, lambda pair: Recogniser(pair.models).recognise(image_rgb, framing, timings))
 
     def thumbnail(self, choice_id: str, category: str, item: str) -> bytes | None:
         """Return the picture of an item, JPEG or PNG; None if the gallery has none."""

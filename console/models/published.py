@@ -78,7 +78,7 @@ class PublishedPairs:
         """
         with self._lock:
             seen = tuple(identity(self._repo / name) for name in _POINTERS)
-            if self._newest is None or seen != self._seen:
+            if seen != self._seen:
                 self._newest, self._seen = self._find(_read(self._repo))[0], seen
             return self._newest
 

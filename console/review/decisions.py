@@ -19,7 +19,7 @@ from console.access.audit import record
 from console.review.items import KnownItems, checked_category, checked_item, checked_label
 from edge.errors import ConsoleError
 
-State = Literal["open", "item", "unknown", "nothing"]
+State = Literal["item", "unknown", "nothing"]
 _COLUMNS = "id, set_id, state, category, item, label, decided_by, decided_at, version, fold"
 _KEPT = ("state", "category", "item", "label", "decided_by", "decided_at")
 
@@ -161,7 +161,7 @@ class _Writer:
             crop = self.find(crop_id)
             if crop is None:
                 gone.append(crop_id)
-            elif self.is_logged(decision.id, crop_id) or (_is(crop, named) and crop["state"] != "open"):
+            elif self.is_logged(decision.id, crop_id) or _is(crop, named):
                 stored.append(_state(crop))
             elif crop["version"] != version:
                 conflicts.append(_state(crop))
@@ -176,8 +176,6 @@ class _Writer:
             "state": named.state, "category": named.category or crop["category"], "item": named.item,
             "label": named.label, "decided_by": self._by, "decided_at": self._now_s,
         }  # fmt: skip
-        if named.state == "open":
-            after |= {"category": crop["category"], "decided_by": None, "decided_at": None}
         for other in self._folded_onto(crop):
             if not self.is_logged(decision, other["id"]):
                 own = after if named.category else {**after, "category": other["category"]}

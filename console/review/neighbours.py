@@ -5,6 +5,7 @@ Rules this module keeps:
 2. An item counts by its newest crops, 32 at most: a page ranks in a bounded time.
 3. What is cached is read again when a decision or a box of its set changed, by whomever; where that takes long, only
    after ten times as long.
+4. A request reads few vectors. Where there are many, a task reads them, and requests go on with what is cached.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.review.proposals import MOST, Suggestion
+from console.sets.sets import counted
 from edge.types import FloatArray
 
 _PER_ITEM = 32
@@ -28,6 +30,7 @@ _MOST_SETS = 4  # kept in memory
 _MOST_COSINES = 4_000_000  # in memory at once: 16 MB
 _AT_ONCE = 500  # ids in one query
 _QUICK_S, _REST = 0.02, 10  # reading again takes no rest if it is quick; else so many times as long
+_FEW = 2000  # decided crops of a set, that a request reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class DecidedCrops:
         return Suggestion(*self.items[item], float(cosines[at]), int(self.crop_ids[at]))
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Cached:
     changes: tuple[int, int] = (-1, -1)
     read_at: float = -1e9  # monotonic, seconds
@@ -73,40 +76,64 @@ class _Cached:
     spaces: dict[str, DecidedCrops] = field(default_factory=dict)
     vectors: dict[int, tuple[str, FloatArray]] = field(default_factory=dict)  # by crop
 
+    def is_old(self, changes: tuple[int, int]) -> bool:
+        """Return whether it is worth reading again."""
+        rests = self.took_s > _QUICK_S and time.monotonic() - self.read_at < _REST * self.took_s
+        return self.changes != changes and not rests
+
 
 class Neighbours:
     """The decided crops of the sets that people review; any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._reading = threading.Lock()  # one thread reads; the others find what it has read
         self._sets: OrderedDict[int, _Cached] = OrderedDict()
 
     def of(self, rows: sqlite3.Connection, set_id: int) -> dict[str, DecidedCrops]:
-        """Return the decided crops of a set, by embedding space."""
-        row = rows.execute("SELECT decisions, boxes FROM review_changes WHERE set_id = ?", (set_id,)).fetchone()
-        changes = (row[0], row[1]) if row else (0, 0)
-        with self._lock:
-            cached = self._sets.pop(set_id, None) or _Cached()
-            self._sets[set_id] = cached
-            while len(self._sets) > _MOST_SETS:
-                self._sets.popitem(last=False)
-            started = time.monotonic()
-            is_fresh = cached.took_s > _QUICK_S and started - cached.read_at < _REST * cached.took_s
-            if cached.changes != changes and not is_fresh:
-                if cached.changes[1] != changes[1]:
-                    cached.vectors = {}
-                _read(rows, set_id, cached)
-                cached.changes, cached.read_at = changes, time.monotonic()
-                cached.took_s = cached.read_at - started
+        """Return the decided crops of a set, by embedding space; they are read where they changed, however many."""
+        with self._reading:
+            changes, cached = _changes(rows, set_id), self._find(set_id) or _Cached()
+            if cached.is_old(changes):
+                cached = _read(rows, set_id, cached, changes)
+                with self._lock:
+                    self._sets[set_id] = cached
+                    while len(self._sets) > _MOST_SETS:
+                        self._sets.popitem(last=False)
             return cached.spaces
+
+    def at_once(self, rows: sqlite3.Connection, set_id: int) -> tuple[dict[str, DecidedCrops] | None, bool]:
+        """Return the decided crops as a request needs them, and whether `of` is to read them again in the background.
+
+        None: they were never read.
+        """
+        cached = self._find(set_id)
+        if cached is not None and not cached.is_old(_changes(rows, set_id)):
+            return cached.spaces, False
+        if counted(rows, set_id, "crops").get("item", 0) <= _FEW:
+            return self.of(rows, set_id), False
+        return None if cached is None else cached.spaces, True
+
+    def _find(self, set_id: int) -> _Cached | None:
+        with self._lock:
+            if set_id in self._sets:
+                self._sets.move_to_end(set_id)
+            return self._sets.get(set_id)
 
     def forget(self, set_id: int) -> None:
         """Read a set again the next time: vectors of decided crops were made."""
-        with self._lock:
+        with self._reading, self._lock:
             self._sets.pop(set_id, None)
 
 
-def _read(rows: sqlite3.Connection, set_id: int, cached: _Cached) -> None:
+def _changes(rows: sqlite3.Connection, set_id: int) -> tuple[int, int]:
+    row = rows.execute("SELECT decisions, boxes FROM review_changes WHERE set_id = ?", (set_id,)).fetchone()
+    return (row[0], row[1]) if row else (0, 0)
+
+
+def _read(rows: sqlite3.Connection, set_id: int, cached: _Cached, changes: tuple[int, int]) -> _Cached:
+    """Return the decided crops of a set; of those that are cached, only the vectors that are missing are read."""
+    started = time.monotonic()
     decided = rows.execute(
         "SELECT category, item, label, id FROM crops WHERE set_id = ? AND state = 'item' "
         "ORDER BY category, item, label, id",
@@ -116,14 +143,16 @@ def _read(rows: sqlite3.Connection, set_id: int, cached: _Cached) -> None:
     for (category, item), crops in groupby(decided, key=lambda row: (row[0], row[1])):
         newest = list(crops)[-_PER_ITEM:]
         kept |= {row[3]: (category, item, newest[-1][2] or item) for row in newest}
-    missing = [one for one in kept if one not in cached.vectors]
-    cached.vectors = {one: value for one, value in cached.vectors.items() if one in kept}
-    cached.vectors |= read_vectors(rows, missing)
+    known = cached.vectors if cached.changes[1] == changes[1] else {}
+    vectors = {one: value for one, value in known.items() if one in kept}
+    vectors |= read_vectors(rows, [one for one in kept if one not in vectors])
     by_space: dict[str, list[int]] = {}
     for one in kept:
-        if one in cached.vectors:
-            by_space.setdefault(cached.vectors[one][0], []).append(one)
-    cached.spaces = {space: _joined(ids, kept, cached.vectors) for space, ids in by_space.items()}
+        if one in vectors:
+            by_space.setdefault(vectors[one][0], []).append(one)
+    spaces = {space: _joined(ids, kept, vectors) for space, ids in by_space.items()}
+    now = time.monotonic()
+    return _Cached(changes, now, now - started, spaces, vectors)
 
 
 def _joined(

@@ -82,8 +82,10 @@ def propose(database: Database, models: Looks, neighbours: Neighbours, set_id: i
             progress(done, max(total, done + 1))
             seen.append(_look(database, models, about.model, about.category, row))
             done += 1
+        with database.read() as rows:
+            decided = neighbours.of(rows, set_id)
         with database.write() as connection:
-            _write_seen(connection, neighbours, set_id, todo, seen)
+            _write_seen(connection, decided, todo, seen)
     neighbours.forget(set_id)
     rank(database, neighbours, set_id, lambda *_: progress(done, max(total, done)))
     folded = fold_set(database, set_id)
@@ -115,10 +117,9 @@ def _look(database: Database, models: Looks, model: str, category: str | None, r
 
 
 def _write_seen(
-    connection: sqlite3.Connection, neighbours: Neighbours, set_id: int, looked: list[sqlite3.Row], seen: list[_Seen]
+    connection: sqlite3.Connection, decided: dict[str, DecidedCrops], looked: list[sqlite3.Row], seen: list[_Seen]
 ) -> None:
     """Store what models saw; a crop whose box moved meanwhile is looked at again."""
-    decided = neighbours.of(connection, set_id)
     boxes = {row["id"]: (row["x0"], row["y0"], row["x1"], row["y1"]) for row in looked}
     for one in seen:
         merged = best([*one.hits, *_near(decided, one.space, one.vector)])
@@ -146,10 +147,9 @@ def _near(decided: dict[str, DecidedCrops], space: str | None, vector: FloatArra
 
 
 def suggest(
-    rows: sqlite3.Connection, neighbours: Neighbours, set_id: int, crop_ids: list[int], most: int = MOST
+    rows: sqlite3.Connection, decided: dict[str, DecidedCrops], set_id: int, crop_ids: list[int], most: int = MOST
 ) -> dict[int, tuple[Suggestion, ...]]:
-    """Return the proposals of crops by what is decided now, by id; crops that nobody has looked at are left out."""
-    decided = neighbours.of(rows, set_id)
+    """Return the proposals of crops by what is decided, by id; crops that nobody has looked at are left out."""
     marks = ",".join("?" * len(crop_ids))
     found = rows.execute(
         "SELECT c.id, c.space, c.vector, m.hits FROM crops c LEFT JOIN review_marks m ON m.crop_id = c.id "  # noqa: S608
@@ -235,10 +235,11 @@ def fold_set(database: Database, set_id: int) -> int:
         folds = fold(_candidates(rows, set_id))
     with database.write() as connection:
         connection.executemany(
-            "UPDATE crops SET fold = ? WHERE id = ? AND state = 'open' AND fold IS NOT ?",
+            "UPDATE crops SET fold = ? WHERE id = ? AND state = 'open' AND fold IS NOT ? AND NOT EXISTS "
+            "(SELECT 1 FROM review_marks m WHERE m.crop_id = crops.id AND m.apart)",
             [(to, one, to) for one, to in folds.items()],
         )
-        connection.execute(  # people went on deciding meanwhile
+        connection.execute(  # people went on deciding, and unfolding, meanwhile
             "UPDATE crops SET fold = NULL WHERE set_id = ? AND fold IS NOT NULL AND state = 'open' AND "
             "(SELECT state FROM crops o WHERE o.id = crops.fold) IS NOT 'open'",
             (set_id,),

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from console.review.proposals import Suggestion, from_json
 from console.review.reading_order import reading_order
+from console.sets.sets import counted
 from edge.errors import ConsoleError
 from edge.types import Box
 
@@ -34,7 +35,6 @@ class Filters:
     category: str | None = None
     item: str | None = None
     text: str = ""  # in label, id, proposals or the picture's name
-    fold: bool = True  # open near-duplicates are shown by the one that stands for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def read_folded(rows: sqlite3.Connection, set_id: int, crop_id: int) -> tuple[Qu
 
 def read_progress(rows: sqlite3.Connection, set_id: int) -> Progress:
     """Return how far the review of a set is."""
-    states = dict(rows.execute("SELECT state, count(*) FROM crops WHERE set_id = ? GROUP BY state", (set_id,)))
+    states = counted(rows, set_id, "crops")
     folded = "SELECT count(*) FROM crops WHERE set_id = ? AND fold IS NOT NULL AND state = 'open'"
     unseen = "SELECT count(*) FROM crops WHERE set_id = ? AND proposals IS NULL"
     counts = [rows.execute(query, (set_id,)).fetchone()[0] for query in (folded, unseen)]
@@ -162,7 +162,7 @@ def _read_ordered(
         values += [after[0], after[0], after[1]]
     found: list[sqlite3.Row] = []
     for state in filters.states:
-        unfolded = " AND c.fold IS NULL" if state == "open" and filters.fold else ""
+        unfolded = " AND c.fold IS NULL" if state == "open" else ""  # those that are folded are shown by one
         query = (
             f"SELECT {_COLUMNS} FROM crops c CROSS JOIN pictures p ON p.id = c.picture_id "  # noqa: S608  constants
             f"WHERE c.set_id = ? AND c.state = ?{unfolded}{where} ORDER BY c.doubt {way}, c.id {ids} LIMIT ?"

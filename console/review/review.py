@@ -14,7 +14,7 @@ from console.review.decisions import Decision, Outcome, store
 from console.review.items import Items, KnownItems
 from console.review.neighbours import Neighbours
 from console.review.proposals import MOST, Suggestion
-from console.sets.sets import find_set
+from console.sets.sets import counted, find_set
 from console.storage.database import Database
 from edge.errors import FinesightError
 
@@ -48,8 +48,11 @@ class Review:
     def suggest(
         self, rows: sqlite3.Connection, set_id: int, crop_ids: Sequence[int], most: int = MOST
     ) -> dict[int, tuple[Suggestion, ...]]:
-        """Return the proposals of crops by what is decided now."""
-        return propose.suggest(rows, self._neighbours, set_id, list(crop_ids), most)
+        """Return the proposals of crops by what is decided; none while much of it is still being read."""
+        decided, is_old = self._neighbours.at_once(rows, set_id)
+        if is_old:
+            self._start_reading(set_id)
+        return {} if decided is None else propose.suggest(rows, decided, set_id, list(crop_ids), most)
 
     def decide(self, now_s: float, by: str, set_id: int, decisions: Sequence[Decision]) -> list[Outcome]:
         """Store decisions; when much has been decided, all open crops are ranked in the background.
@@ -88,6 +91,17 @@ class Review:
 
         return self._tasks.start(f"propose/{set_id}", f"Proposing names for {name}", work)
 
+    def _start_reading(self, set_id: int) -> None:
+        """Read the decided crops of a set in the background."""
+
+        def work(progress: Progress) -> str:
+            progress(0, 0)
+            with self._database.read() as rows:
+                self._neighbours.of(rows, set_id)
+            return "the decided crops are read"
+
+        self._tasks.start(f"neighbours/{set_id}", "Reading the decided crops", work)
+
     def start_ranking(self, set_id: int) -> Task:
         """Rank all open crops of a set in the background."""
 
@@ -99,9 +113,7 @@ class Review:
     def rank_now(self, set_id: int) -> None:
         """Rank all open crops, if something was decided since, and they are not too many for a request."""
         with self._database.read() as rows:
-            count = rows.execute(
-                "SELECT count(*) FROM crops WHERE set_id = ? AND state = 'open'", (set_id,)
-            ).fetchone()[0]
+            count = counted(rows, set_id, "crops").get("open", 0)
         if count <= _RANKED_AT_ONCE:
             propose.rank(self._database, self._neighbours, set_id, lambda *_: None)
 
@@ -111,4 +123,4 @@ class Review:
         def work(progress: Progress) -> str:
             return accept.accept(self._database, now_s, by, sample, wrong, self.items, progress)
 
-        return self._tasks.start(f"accept/{sample.set_id}", f"Naming {len(sample.crops):,} crops", work)
+        return self._tasks.start(f"accept/{sample.id}", f"Naming {len(sample.crops):,} crops", work)

@@ -2,7 +2,7 @@
 
 Rules the triggers keep:
 1. An open crop is folded onto an open crop, or onto none: nothing open is ever hidden for good.
-2. What was noted of the pixels of a box is forgotten when it moves.
+2. What was noted of the pixels of a box is forgotten when it moves; who names it by the old ones is told.
 3. Whoever changes a decision, the cached neighbours of its set are read again.
 """
 
@@ -77,6 +77,7 @@ END;
 CREATE TRIGGER IF NOT EXISTS review_box_moved AFTER UPDATE OF x0, y0, x1, y1 ON crops
 WHEN OLD.x0 != NEW.x0 OR OLD.y0 != NEW.y0 OR OLD.x1 != NEW.x1 OR OLD.y1 != NEW.y1 BEGIN
     DELETE FROM review_marks WHERE crop_id = NEW.id;
+    UPDATE crops SET version = version + 1 WHERE id = NEW.id AND state = 'open';
     INSERT INTO review_changes(set_id, decisions, boxes) VALUES (NEW.set_id, 1, 1)
         ON CONFLICT(set_id) DO UPDATE SET decisions = decisions + 1, boxes = boxes + 1;
 END;

@@ -23,6 +23,7 @@ from edge.errors import ConsoleError
 from edge.finder.find_in_file import QueryFile, find
 from edge.finder.finder import Finder, open_finder
 from edge.imaging import image
+from edge.manifest import FinderModel
 from edge.types import Box, FloatArray, Image
 
 Way = Literal["finder", "similarity"]
@@ -107,8 +108,7 @@ def find_in_scene(
 
 def has_finder(pair: LoadedPair) -> bool:
     """Return whether the bundle has a finder that can run."""
-    model = read_bundle(pair.choice.bundle, verify=False).manifest.finder
-    return model is not None and model.map_threshold is None
+    return _finder_model(pair) is not None
 
 
 def finder_of(pair: LoadedPair) -> Finder | None:
@@ -117,10 +117,14 @@ def finder_of(pair: LoadedPair) -> Finder | None:
     Raises:
         EngineError: it cannot be loaded.
     """
-    manifest = read_bundle(pair.choice.bundle, verify=False).manifest
-    if manifest.finder is None or manifest.finder.map_threshold is not None:
-        return None
-    return open_finder(pair.choice.bundle, manifest.finder, "onnxruntime")
+    model = _finder_model(pair)
+    return None if model is None else open_finder(pair.choice.bundle, model, "onnxruntime")
+
+
+def _finder_model(pair: LoadedPair) -> FinderModel | None:
+    """Return the finder of a bundle; None if it has none, or one that is too old to run."""
+    model = read_bundle(pair.choice.bundle, verify=False).manifest.finder
+    return None if model is None or model.map_threshold is not None else model
 
 
 def _by_finder(finder: Finder, query: Image, scene: Image) -> tuple[FloatArray, tuple[ScenePlace, ...]]:

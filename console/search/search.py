@@ -7,12 +7,14 @@ Rules this module keeps:
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from console.models.models import LoadedPair, Models
 from console.sets.reading import decode
 from edge.errors import FinesightError, NotLoadedError
-from edge.gallery.store import read_thumbnail
+from edge.gallery.store_file import open_store
 from edge.imaging.image import crop_bounds
 from edge.imaging.pyramid import Pyramid
 from edge.recogniser import Framing, RecognisedObject, Recogniser
@@ -93,21 +95,29 @@ def _search(pair: LoadedPair, image_rgb: Image, framing: Framing, timings: Timin
     shown = found.objects[:_MOST_OBJECTS]
     boxes = [one.box_px for one in shown]
     silhouettes = _silhouettes(pair, Pyramid(image_rgb), boxes, timings)
-    objects = tuple(_describe(pair, one, *silhouette) for one, silhouette in zip(shown, silhouettes, strict=True))
+    homes = _homes(pair, shown)
+    objects = tuple(_describe(pair, homes, one, *found) for one, found in zip(shown, silhouettes, strict=True))
     left_out = len(found.objects) - len(shown)
     return SearchResult(pair, found.width, found.height, objects, left_out, dict(timings.stages_ms))
 
 
 def _describe(
-    pair: LoadedPair, one: RecognisedObject, silhouette: Silhouette | None, silhouette_px: Box | None
+    pair: LoadedPair,
+    homes: Mapping[str, Sequence[str]],
+    one: RecognisedObject,
+    silhouette: Silhouette | None,
+    silhouette_px: Box | None,
 ) -> FoundObject:
-    guess = one.category.name if one.category else None
-    top = tuple(
-        NearItem(_category_of(pair, hit.item_id, guess), hit.item_id, hit.label, float(hit.score)) for hit in one.top
-    )
+    def category_of(item: str) -> str | None:
+        guess = one.category.name if one.category else None
+        if _is_sure(pair, one) or guess in homes.get(item, ()):
+            return guess
+        return next(iter(homes.get(item, ())), None)
+
+    top = tuple(NearItem(category_of(hit.item_id), hit.item_id, hit.label, float(hit.score)) for hit in one.top)
     answer = None
     if one.match is not None:
-        category = _category_of(pair, one.match.item_id, guess)
+        category = category_of(one.match.item_id)
         answer = NearItem(category, one.match.item_id, one.match.label, float(one.match.score))
     margin = float(one.match.margin) if one.match else None
     if margin is None and len(top) > 1:
@@ -118,20 +128,23 @@ def _describe(
     )  # fmt: skip
 
 
-def _category_of(pair: LoadedPair, item: str, guess: str | None) -> str | None:
-    """Return the category in whose gallery an item is; a bundle without a classifier searches all at once."""
-    if pair.gallery is None:
-        return guess
-    if guess is not None and pair.models.stages.classifier is not None:
-        return guess
-    names = [*([guess] if guess in pair.gallery.categories else []), *pair.models.indexes][:_MOST_CATEGORIES]
-    for name in dict.fromkeys(names):
-        try:
-            read_thumbnail(pair.gallery.path(name), item)
-        except FinesightError:
-            continue
-        return name
-    return None
+def _is_sure(pair: LoadedPair, one: RecognisedObject) -> bool:
+    """Return whether the items near an object are of its category; a bundle without a classifier searches all."""
+    return pair.gallery is None or (one.category is not None and pair.models.stages.classifier is not None)
+
+
+def _homes(pair: LoadedPair, objects: Iterable[RecognisedObject]) -> dict[str, list[str]]:
+    """Return the categories of the items near objects of which that is not sure; each store is opened once."""
+    near = [hit for one in objects if not _is_sure(pair, one) for hit in (*one.top, one.match) if hit]
+    found = {hit.item_id: list[str]() for hit in near}
+    if pair.gallery is None or not found:
+        return found
+    for name in list(pair.models.indexes)[:_MOST_CATEGORIES]:
+        with contextlib.suppress(FinesightError), open_store(pair.gallery.path(name)) as store:
+            for item, homes in found.items():
+                if store.execute("SELECT 1 FROM items WHERE item_id = ? AND deleted = 0", (item,)).fetchone():
+                    homes.append(name)
+    return found
 
 
 def _silhouettes(

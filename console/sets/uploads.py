@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import re
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +20,18 @@ from console.sets.pictures import Known
 from console.sets.reading import DECODING, MAX_PICTURE_BYTES, Looked, decode, look_at, read_file
 from console.sets.sets import PictureSet
 from dataset_formats.decode import PICTURE_SUFFIXES
-from edge.errors import PictureError
+from dataset_formats.zip_files import BAD_ZIP, METHODS, open_zip
+from edge.errors import DataError, PictureError
 from edge.types import Image
 
 Outcome = Literal["added", "known", "refused"]
 MAX_ZIP_BYTES = 1 << 30
 MAX_ZIP_ENTRIES = 5000
 MAX_UNPACKED_BYTES = 4 << 30
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ZIP_START = b"PK\x03\x04"
 _TAKEN_AT = re.compile(rb"((?:19|20)\d\d):(\d\d):(\d\d) (\d\d:\d\d:\d\d)\0")  # EXIF's DateTime
 _EXIF_BYTES = 65536
 _CHECKED_AT = 8  # a JPEG is checked at an eighth of its sides, which reads all of its data
-_BAD_ZIP = (
-    zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, KeyError, OverflowError, RuntimeError,
-    NotImplementedError, IndexError, MemoryError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,24 +125,28 @@ def _known(upload: Upload, name: str, data: bytes) -> Known:
 def _take_zip(store: FileStore, upload: Upload, shown: str, path: Path) -> Iterator[Taken]:
     """Take the pictures of a zip file."""
     try:
-        with zipfile.ZipFile(path) as packed:
-            entries = _listed(packed, path.stat().st_size)
-            for info in entries:
+        _check_size(path)
+        with path.open("rb") as file, open_zip(file, MAX_ZIP_ENTRIES) as packed:
+            for info in _listed(packed):
                 yield _take_entry(store, upload, packed, info)
-    except _BAD_ZIP as error:
+    except BAD_ZIP as error:
         yield Taken(shown, "refused", f"{shown}: the zip file is damaged ({type(error).__name__}); upload it again")
-    except PictureError as error:
+    except (PictureError, DataError) as error:
         yield Taken(shown, "refused", f"{shown}: {error}")
 
 
-def _listed(packed: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
+def _check_size(path: Path) -> None:
+    """Raise PictureError if a zip file is too large."""
+    if path.stat().st_size > MAX_ZIP_BYTES:
+        raise PictureError("too_large", f"the zip file has more than {MAX_ZIP_BYTES >> 20} MB; send several")
+
+
+def _listed(packed: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """Return the entries that may be pictures.
 
     Raises:
         PictureError: there are too many, or they are too large.
     """
-    if size > MAX_ZIP_BYTES:
-        raise PictureError("too_large", f"the zip file has more than {MAX_ZIP_BYTES >> 20} MB; send several")
     listed = [info for info in packed.infolist() if not info.is_dir() and _may_be_picture(info.filename)]
     if len(packed.infolist()) > MAX_ZIP_ENTRIES:
         raise PictureError("too_large", f"the zip file has more than {MAX_ZIP_ENTRIES} files; send several")
@@ -168,7 +166,7 @@ def _take_entry(store: FileStore, upload: Upload, packed: zipfile.ZipFile, info:
         try:
             with packed.open(info) as entry:
                 data = _bounded(entry)
-        except _BAD_ZIP as error:
+        except BAD_ZIP as error:
             problem = f"cannot be unpacked ({type(error).__name__})"
         except PictureError as error:
             problem = str(error)
@@ -180,7 +178,7 @@ def _take_entry(store: FileStore, upload: Upload, packed: zipfile.ZipFile, info:
 def _entry_problem(info: zipfile.ZipInfo) -> str | None:
     if stat.S_ISLNK(info.external_attr >> 16):
         return "is a link, which is not followed"
-    if info.flag_bits & 1 or info.compress_type not in _METHODS:
+    if info.flag_bits & 1 or info.compress_type not in METHODS:
         return "is encrypted, or packed in another way than deflate"
     if ".." in re.split(r"[/\\]", info.filename):
         return "its name leads out of the zip file"

@@ -20,7 +20,8 @@ let theirs = []; // boxes of somebody else, where the two differ
 let undone = [];
 let done = [];
 let lastMove = { key: null, at: 0 };
-let isBusy = false;
+let isBusy = false; // from saving until the next picture is shown
+let opening = 0;
 let keys = 0;
 const ahead = new Map();
 
@@ -289,12 +290,14 @@ const readAhead = async (id) => {
 
 const open = async (id, isInTrail = false) => {
   let values;
+  const wanted = (opening += 1);
   try {
     values = await read(id);
   } catch (error) {
     show(error.message, "bad");
     return;
   }
+  if (wanted !== opening) return; // another picture was asked for meanwhile
   picture = values;
   boxes = keyed(stored(values));
   [selected, theirs, done, undone] = [null, [], [], []];
@@ -367,12 +370,12 @@ const save = async () => {
     const { ids, here } = trail();
     sessionStorage.setItem(trailKey, JSON.stringify({ ids: ids.slice(0, here + 1), here }));
     say(`Saved. ${answer.waiting} to check`);
-    isBusy = false;
     if (answer.next) await open(answer.next);
     else finish();
   } catch (error) {
-    if (error.reason === "conflict") {
-      picture = await send("GET", `/api/v1/boxes/pictures/${id}`);
+    const newer = error.reason === "conflict" && (await send("GET", `/api/v1/boxes/pictures/${id}`).catch(() => null));
+    if (newer && picture?.id === id) {
+      picture = newer;
       keepDraft();
       conflict("Somebody saved other boxes of this picture meanwhile.");
     } else show(error.message || "Saving failed.", "bad");

@@ -58,7 +58,7 @@ export const setUpAccept = (set, model, accepted) => {
     if (!sample) return;
     const left = sample.sample.filter((one) => !seen.has(one.id)).length;
     const all = sample.sample.length;
-    const bound = all === sample.crops ? "" : all === 20 ? ` Of all, likely fewer than ${percent(bounds[wrong.size])} are wrong.` : "";
+    const bound = all === sample.crops ? "" : all === bounds.length - 1 ? ` Of all, likely fewer than ${percent(bounds[wrong.size])} are wrong.` : "";
     const advice = wrong.size ? " Those stay open. A higher similarity or lead accepts fewer, and surer ones." : "";
     $("accept-says").textContent = left ? `Scroll on: ${left} of ${all} were not shown yet.` : `${wrong.size} of ${all} are wrong.${bound}${advice}`;
     $("accept-says").className = `notice ${left ? "" : wrong.size ? "bad" : "good"}`;

@@ -280,7 +280,7 @@ const start = () => {
     queue.drop(id);
     const crop = crops.get(id);
     if (crop) { Object.assign(crop, { version: theirs.version, state: theirs.state, category: theirs.category, item: theirs.item, label: theirs.label, by: theirs.by }); paint(id); }
-    const what = (one) => ({ open: "open again", unknown: "unknown", nothing: "no object" })[one.state] || one.label || one.item;
+    const what = (one) => ({ open: "open, perhaps with another box", unknown: "unknown", nothing: "no object" })[one.state] || one.label || one.item;
     $("conflict-crop").src = crop ? cropImage(crop, 256) : `/api/v1/crops/${id}/image?px=256`;
     $("conflict-text").textContent = `${theirs.by || "Somebody"} says: ${what(theirs)}. ${mine ? `You said: ${what(mine)}.` : "Your undo came later, and changed nothing."}`;
     $("conflict-mine").hidden = !mine;
@@ -294,7 +294,7 @@ const start = () => {
     };
     $("conflict").showModal();
   };
-  $("conflict").addEventListener("cancel", () => { for (const id of [...conflicts.keys()].slice(0, 1)) conflicts.delete(id); });
+  $("conflict").addEventListener("cancel", (event) => { event.preventDefault(); $("conflict-theirs").click(); });
 
   const refused = (decision, text) => {
     show(`Not stored: ${text}`, "bad");
@@ -307,8 +307,8 @@ const start = () => {
   let progress = null;
   const tellProgress = (more) => {
     const bar = $("progress");
-    bar.value = progress && !more ? bar.max - progress.open : bar.value + more;
     if (progress && !more) bar.max = progress.open + progress.item + progress.unknown + progress.nothing, bar.value = bar.max - progress.open;
+    else bar.value += more;
     $("progress-text").textContent = `${bar.value.toLocaleString()} of ${bar.max.toLocaleString()} crops reviewed`;
   };
 

@@ -1,4 +1,5 @@
 // The dialog that names a crop: known items are offered while one types; a new one gets its id from its label.
+import { send } from "/static/console.js";
 import { itemImage, make } from "/static/review.stage.js";
 
 const $ = (id) => document.getElementById(id);
@@ -13,9 +14,8 @@ export const setUpNaming = (set, model, named) => {
     const number = ++asked;
     const query = new URLSearchParams({ text: label.value.trim(), crop: about.id });
     try {
-      const response = await fetch(`/api/v1/review/${set}/items?${query}`, { headers: { Accept: "application/json" } });
-      const answer = await response.json();
-      if (number !== asked || !response.ok) return;
+      const answer = await send("GET", `/api/v1/review/${set}/items?${query}`);
+      if (number !== asked) return;
       found = answer.items;
       $("naming-categories").replaceChildren(...answer.categories.map((one) => make("option", { value: one })));
       if (!category.value && answer.categories.length === 1) [category.value] = answer.categories;

@@ -58,7 +58,10 @@ export class DecisionQueue {
 
   /** Forget the waiting decisions of a crop. */
   drop(crop) {
-    for (const entry of this.waiting) entry.decision.crops = entry.decision.crops.filter((one) => one.id !== crop);
+    for (const entry of this.waiting.filter((one) => one.decision.crops.some((c) => c.id === crop))) {
+      entry.decision.crops = entry.decision.crops.filter((one) => one.id !== crop);
+      this.#store(entry);
+    }
     for (const entry of this.waiting.filter((one) => !one.decision.crops.length && !one.decision.undo)) this.#remove(entry);
   }
 

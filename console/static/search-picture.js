@@ -2,6 +2,17 @@
 
 import { show } from "./console.js";
 
+export const byId = (id) => document.getElementById(id);
+
+/** Say what the search does; "": nothing. */
+export const say = (text) => {
+  byId("state").replaceChildren();
+  if (!text) return;
+  const spinner = document.createElement("span");
+  spinner.className = "spinner";
+  byId("state").append(spinner, text);
+};
+
 const SENT_AS_IS = ["image/jpeg", "image/png", "image/webp"];
 const MOST_PIXELS = 25e6;
 const MOST_BYTES = 20e6;
@@ -82,8 +93,8 @@ export const acceptFile = (input, got) => {
   });
 };
 
-const dialog = document.getElementById("camera");
-const video = document.getElementById("video");
+const dialog = byId("camera");
+const video = byId("video");
 let stream = null;
 let facing = "environment";
 let taken = null;
@@ -118,11 +129,11 @@ export const takePicture = async (input, got) => {
 
 if (dialog) {
   dialog.addEventListener("close", stop);
-  document.getElementById("turn").addEventListener("click", () => {
+  byId("turn").addEventListener("click", () => {
     facing = facing === "environment" ? "user" : "environment";
     start().catch(() => show("There is no other camera.", "bad"));
   });
-  document.getElementById("shoot").addEventListener("click", () => {
+  byId("shoot").addEventListener("click", () => {
     if (!video.videoWidth) return;
     const canvas = document.createElement("canvas");
     canvas.width = video.videoWidth;

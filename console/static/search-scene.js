@@ -1,20 +1,11 @@
 // "Where is it?": an object and a scene, and the heat map of the one in the other.
 
 import { drawObjects } from "./search-draw.js";
-import { acceptDrops, acceptFile, acceptPaste, display, post, prepare, scrollOnPhone, takePicture } from "./search-picture.js";
+import { acceptDrops, acceptFile, acceptPaste, byId, display, post, prepare, say, scrollOnPhone, takePicture } from "./search-picture.js";
 
-const byId = (id) => document.getElementById(id);
 const form = byId("search");
 const pictures = { query: null, scene: null };
 let running = null;
-
-const say = (text) => {
-  byId("state").replaceChildren();
-  if (!text) return;
-  const spinner = document.createElement("span");
-  spinner.className = "spinner";
-  byId("state").append(spinner, text);
-};
 
 const complain = (text) => {
   byId("problem").hidden = !text;
@@ -78,9 +69,15 @@ const search = async () => {
 
 const open = (slot) => {
   const name = slot.dataset.slot;
+  let given = null; // the file that came last
   const got = async (file) => {
-    pictures[name] = await prepare(file);
-    const canDisplay = await display(slot.querySelector("img"), pictures[name]);
+    given = file;
+    running?.abort();
+    const made = await prepare(file);
+    if (given !== file) return; // another one came meanwhile
+    pictures[name] = made;
+    const canDisplay = await display(slot.querySelector("img"), made);
+    if (given !== file) return;
     slot.querySelector(".shown").hidden = !canDisplay;
     slot.querySelector(".invite").hidden = canDisplay;
     if (!canDisplay) slot.querySelector(".invite").textContent = `${file.name}: this browser cannot show it.`;

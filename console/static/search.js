@@ -2,24 +2,16 @@
 
 import { show } from "./console.js";
 import { drawObjects } from "./search-draw.js";
-import { acceptDrops, acceptFile, acceptPaste, display, post, prepare, scrollOnPhone, takePicture } from "./search-picture.js";
+import { acceptDrops, acceptFile, acceptPaste, byId, display, post, prepare, say, scrollOnPhone, takePicture } from "./search-picture.js";
 
-const byId = (id) => document.getElementById(id);
 const form = byId("search");
 const percent = (share) => (share < 0.01 ? "below 1 %" : `${Math.round(100 * share)} %`);
 
-let picture = null; // as it is sent
+let given = null; // the file that came last
+let picture = null; // the same, as it is sent
 let canDisplay = false;
 let running = null;
 let choose = () => {};
-
-const say = (text) => {
-  byId("state").replaceChildren();
-  if (!text) return;
-  const spinner = document.createElement("span");
-  spinner.className = "spinner";
-  byId("state").append(spinner, text);
-};
 
 const complain = (text) => {
   const box = byId("problem");
@@ -162,9 +154,14 @@ const showPicture = () => {
 };
 
 const got = async (file) => {
+  given = file;
+  running?.abort();
   clearFound();
-  picture = await prepare(file);
+  const made = await prepare(file);
+  if (given !== file) return; // another one came meanwhile
+  picture = made;
   canDisplay = picture.type !== "image/svg+xml" && (await display(byId("picture"), picture));
+  if (given !== file) return;
   showPicture();
   await search();
 };
@@ -192,7 +189,7 @@ if (form) {
   byId("take").addEventListener("click", () => takePicture(byId("capture"), got));
   byId("clear").addEventListener("click", () => {
     running?.abort();
-    picture = null;
+    given = picture = null;
     canDisplay = false;
     byId("picture").removeAttribute("src");
     byId("invite").textContent = "Drop a picture here, paste one, choose one, or take one.";

@@ -14,7 +14,7 @@ const element = (tag, text = "", attributes = {}) => {
 const shown = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString());
 
 /** Say seconds as a person would. */
-export const inWords = (seconds) => {
+const inWords = (seconds) => {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return `${(seconds / 3600).toFixed(1)} h`;
@@ -142,7 +142,9 @@ const start = () => {
 /** Draw the same column of several jobs in one plot. */
 const compareRuns = async (box) => {
   const ids = box.dataset.compares.split(",");
-  const answers = await Promise.all(ids.map((id) => fetch(`/api/v1/jobs/${id}/curves`, { headers: { Accept: "application/json" } }).then((one) => one.json())));
+  const answers = await Promise.all(ids.map((id) => fetch(`/api/v1/jobs/${id}/curves`, { headers: { Accept: "application/json" } })
+    .then((one) => (one.ok ? one.json() : { runs: [] })) // it was deleted
+    .catch(() => ({ runs: [] }))));
   const byColumn = new Map();
   answers.forEach((answer, i) => {
     for (const run of answer.runs) {

@@ -1,4 +1,4 @@
-"""The sequence number of the next bundle: above every bundle that this console knows of."""
+"""The sequence numbers of the bundles that this console can see."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MOST_BYTES = 16 << 20  # of a manifest
 _RUNS = ("*/bundle", f"*/{LEARNED_WORK}/bundle")
 
 
-def next_sequence(settings: Settings) -> int:
-    """Return a number above those of the runs, the device and the repository."""
-    return max(_known(settings), default=0) + 1
+def largest_sequence(settings: Settings) -> int:
+    """Return the largest number of the runs, the device and the repository; 0: there is no bundle."""
+    return max(_known(settings), default=0)
 
 
 def _known(settings: Settings) -> Iterator[int]:

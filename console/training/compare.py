@@ -66,6 +66,7 @@ def final_metrics(job: Job, curves: Sequence[Curves]) -> dict[str, Any]:
 def keys_of(job: Job) -> dict[str, Any]:
     """Return what a job was made with, by key."""
     about = dict(job.about)
+    about.pop("sequence", None)  # each bundle has another
     keys: Mapping[str, Any] = about.pop("keys", {})
     counts: Mapping[str, Any] = about.pop("counts", {})
     plan = read_json(job.folder / "shop" / "report.json").get("plan", {})

@@ -26,11 +26,6 @@ class Curves:
     columns: dict[str, tuple[float | None, ...]]  # None: not measured in that epoch
 
     @property
-    def losses(self) -> dict[str, tuple[float | None, ...]]:
-        """The parts of the loss; smaller is better."""
-        return {name: values for name, values in self.columns.items() if name.startswith("loss")}
-
-    @property
     def metrics(self) -> dict[str, tuple[float | None, ...]]:
         """What was measured on pictures that were held out; larger is better."""
         return {name: values for name, values in self.columns.items() if not name.startswith("loss")}

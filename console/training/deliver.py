@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from console.settings import Settings
-from console.training.bundle_numbers import next_sequence
 from console.training.job import Job
 from console.training.jobs import Jobs
 from console.training.progress import LEARNED_WORK
@@ -123,7 +122,7 @@ class PackRequest:
     fallback_fp32: bool = True
 
 
-def start_pack(settings: Settings, jobs: Jobs, job: Job, request: PackRequest, by: str) -> Job:
+def start_pack(jobs: Jobs, job: Job, request: PackRequest, by: str) -> Job:
     """Pack the models of jobs into a bundle.
 
     Raises:
@@ -140,13 +139,15 @@ def start_pack(settings: Settings, jobs: Jobs, job: Job, request: PackRequest, b
             data = one.folder / "data"
             file = next((data / name for name in ("index.csv", "coco.json") if (data / name).is_file()), None)
             index, scenes = (index, file) if kind == "detector" else (file, scenes)
-    number = next_sequence(settings)
+    number = jobs.next_sequence()
     bundle_id = f"{hashed_file_name(request.name).replace('~', '-')}-{number}"
     argv = [*QUANTIZE, "pack", "--id", bundle_id, "--sequence", str(number), "--out", "bundle", *models]
     argv += ["--index", str(index)] if index else []
     argv += ["--scenes", str(scenes)] if scenes else []
     argv += ["--precision", request.precision, *(["--fallback-fp32"] if request.fallback_fp32 else [])]
-    return jobs.start("pack", f"Pack {bundle_id}", argv, by, about={"of": job.id, "bundle": bundle_id})
+    return jobs.start(
+        "pack", f"Pack {bundle_id}", argv, by, about={"of": job.id, "bundle": bundle_id, "sequence": number}
+    )
 
 
 def trained_models(job: Job) -> list[tuple[str, Path]]:

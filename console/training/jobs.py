@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +22,7 @@ from typing import Any
 from console.access.audit import record
 from console.settings import Settings
 from console.storage.database import Database
+from console.training.bundle_numbers import largest_sequence
 from console.training.job import Job, job_of, row_of, update_row
 from console.training.log_file import read_tail
 from console.training.processes import LOG
@@ -46,6 +50,7 @@ class Jobs:
         self._settings, self._database, self._clock = settings, database, clock
         environment = os.environ if environment is None else environment
         self._supervisor = Supervisor(settings, database, clock, environment, grace_s)
+        self._sequence, self._numbering = 0, threading.Lock()  # the last number that a bundle was promised
 
     # For handlers ----------------------------------------------------------------------------------------------------
 
@@ -57,7 +62,6 @@ class Jobs:
         by: str,
         *,
         about: Mapping[str, Any] | None = None,
-        folder: Path | None = None,
         heavy: bool = True,
         prepare: Callable[[Path], None] | None = None,
     ) -> Job:
@@ -68,8 +72,7 @@ class Jobs:
             name: for people.
             argv: the command; its first part is a program. Relative paths are relative to the job's folder.
             by: name of the user.
-            about: JSON that the job keeps.
-            folder: where the command runs; None: the job's own.
+            about: JSON that the job keeps; `sequence`: number of the bundle that it makes, see `next_sequence`.
             heavy: wait for other heavy jobs.
             prepare: writes what the command reads into the job's own folder, before the job exists. The folder is
                 moved afterwards.
@@ -85,13 +88,14 @@ class Jobs:
                 prepare(new)
             with self._database.write() as connection:
                 now_s = self._clock()
-                values = (kind, name, json.dumps(list(argv)), "", heavy, by, json.dumps(dict(about or {})), now_s)
-                job_id = connection.execute(
-                    "INSERT INTO jobs(kind, name, argv, folder, heavy, state, by, about, created_at)"
-                    " VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?)", values,
-                ).lastrowid  # fmt: skip
-                home = runs / str(job_id)
-                connection.execute("UPDATE jobs SET folder = ? WHERE id = ?", (str(folder or home), job_id))
+                job_id = _free_id(connection, runs)
+                home = self.home(job_id)
+                about_json = json.dumps(dict(about or {}))
+                values = (job_id, kind, name, json.dumps(list(argv)), str(home), heavy, by, about_json, now_s)
+                connection.execute(
+                    "INSERT INTO jobs(id, kind, name, argv, folder, heavy, state, by, about, created_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)", values,
+                )  # fmt: skip
                 record(connection, now_s, by, "job.start", f"job {job_id}", kind=kind, name=name, argv=list(argv))
                 new.rename(home)
         except OSError as error:
@@ -99,7 +103,7 @@ class Jobs:
         finally:
             shutil.rmtree(new, ignore_errors=True)
         self._supervisor.wake()
-        return self.find(int(job_id or 0))
+        return self.find(job_id)
 
     def find(self, job_id: int) -> Job:
         """Return a job.
@@ -167,8 +171,16 @@ class Jobs:
         shutil.rmtree(self.home(job_id), ignore_errors=True)
 
     def home(self, job_id: int) -> Path:
-        """Return the folder of a job's log; also the one it runs in, unless its start named another."""
+        """Return the folder of a job, with its log; its command runs in it."""
         return self._settings.runs / str(job_id)
+
+    def next_sequence(self) -> int:
+        """Return a number for a bundle: above every one that is known or that a job was given, and never twice."""
+        with self._numbering:
+            with self._database.read() as rows:
+                given = rows.execute("SELECT max(json_extract(about, '$.sequence')) FROM jobs").fetchone()[0]
+            self._sequence = max(self._sequence, largest_sequence(self._settings), given or 0) + 1
+            return self._sequence
 
     @property
     def keys(self) -> Path:
@@ -209,3 +221,10 @@ class Jobs:
             return replace(job, progress=1.0) if job.state == "done" else job
         done, left_s, says = estimate(job, self.home(job.id), self._clock())
         return replace(job, progress=done, left_s=left_s, says=says)
+
+
+def _free_id(connection: sqlite3.Connection, runs: Path) -> int:
+    """Return an id that no job had, and that no folder has: of a console that was killed, or an older database."""
+    last = connection.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'jobs'").fetchone()[0] or 0
+    folders = (int(one.name) for one in runs.iterdir() if re.fullmatch("[0-9]{1,15}", one.name))
+    return 1 + max([last, *folders])

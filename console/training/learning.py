@@ -10,7 +10,6 @@ from pathlib import Path
 
 from console.settings import Settings
 from console.storage.database import Database
-from console.training.bundle_numbers import next_sequence
 from console.training.data_set import LABELS, count_crops, file_of, named_crops, write_crops
 from console.training.job import Job
 from console.training.jobs import Jobs
@@ -65,12 +64,16 @@ def start_learning(settings: Settings, database: Database, jobs: Jobs, request: 
         (folder / DATA).mkdir()
         write_crops(crops, folder / DATA)
 
+    number = jobs.next_sequence()
     argv = [
-        *TRAIN, "learn", f"{DATA}/{file_of(crops)}", "--out", LEARNED, "--name", request.name,
+        *TRAIN, "learn", f"{DATA}/{file_of(crops)}", "--out", LEARNED, f"--name={request.name}",
         "--labels", f"{DATA}/{LABELS}", "--minutes", f"{request.minutes:g}",
-        "--weights", weights, "--sequence", str(next_sequence(settings)),
+        "--weights", weights, "--sequence", str(number),
     ]  # fmt: skip
-    about = {"sets": list(request.set_ids), "minutes": request.minutes, "weights": weights, "counts": asdict(counts)}
+    about = {
+        "sets": list(request.set_ids), "minutes": request.minutes, "weights": weights, "counts": asdict(counts),
+        "sequence": number,
+    }  # fmt: skip
     return jobs.start("learn", request.name, argv, by, about=about, prepare=prepare)
 
 

@@ -55,7 +55,6 @@ class Verdict:
     nearest_right: int
     lookup_ms: float
     how: str
-    answers: tuple[Answer, ...]
     is_trained: bool
 
     @property
@@ -116,7 +115,6 @@ def read_verdict(job: Job) -> Verdict | None:
             nearest_right=int(told["nearest_item_right"]),
             lookup_ms=float(told["lookup_ms"]),
             how=str(report["how"]),
-            answers=tuple(_answer(one) for one in report.get("answers", [])),
             is_trained=str(report["how"]).startswith("trained"),
         )
     except (KeyError, TypeError, ValueError):

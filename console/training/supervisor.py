@@ -43,7 +43,7 @@ from edge.telemetry.counters import Counters
 log = logging.getLogger(__name__)
 
 Act: TypeAlias = Callable[[Job], None]
-SIGNING = frozenset({"publish", "sign"})  # kinds of jobs that get the folder of keys
+_SIGNING = "publish"  # kind of the jobs that get the folder of keys
 GRACE_S = 20.0  # between SIGINT, SIGTERM and SIGKILL
 _TICK_S, _IDLE_S = 0.1, 5.0
 _START_S = 15.0  # that a process may take to write process.json
@@ -161,7 +161,7 @@ class Supervisor:
             home.mkdir(parents=True, exist_ok=True)
             for old in (PROCESS, EXIT):
                 (home / old).unlink(missing_ok=True)
-            signs = job.kind in SIGNING
+            signs = job.kind == _SIGNING
             environment = child_environment(self._environment, signs=signs, keys=self.keys)
             self._processes[job.id] = spawn(home, job.folder, job.argv, environment)
         except (OSError, ConsoleError) as error:

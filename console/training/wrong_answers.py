@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from console.sets.crops import NewBox, set_boxes
-from console.sets.pictures import add_picture
+from console.sets.pictures import NOTHING_KNOWN, Known, insert_picture
+from console.sets.reading import Looked, look_at, read_file
 from console.sets.sets import create_set
 from console.settings import Settings
 from console.training.results import Answer
@@ -32,46 +34,58 @@ class Linked:
 def link(rows: sqlite3.Connection, answers: Sequence[Answer], set_ids: Iterable[int] = ()) -> list[Linked]:
     """Find the crop of each answer, first in the sets that were trained on."""
     preferred = list(set_ids)
-    sets = sorted(list_folders(rows), key=lambda one: (one[0] not in preferred, one[0]))
+    folders = [(row["id"], Path(row["folder"])) for row in rows.execute("SELECT id, folder FROM sets")]
+    sets = sorted(folders, key=lambda one: (one[0] not in preferred, one[0]))
     return [_link(rows, answer, sets) for answer in answers]
 
 
-def list_folders(rows: sqlite3.Connection) -> list[tuple[int, Path]]:
-    """Return the id and folder of all sets."""
-    return [(row["id"], Path(row["folder"])) for row in rows.execute("SELECT id, folder FROM sets")]
+def look_at_pictures(settings: Settings, answers: Iterable[Answer]) -> dict[Path, Looked]:
+    """Read the pictures of answers; without those that the console may not read, or that are none any more.
+
+    Raises:
+        ConsoleError: that leaves none.
+    """
+    allowed, found = [*settings.folders, settings.data], dict[Path, Looked]()
+    for path in dict.fromkeys(one.path for one in answers):
+        if ".." not in path.parts and any(path.is_relative_to(place) for place in allowed):
+            with contextlib.suppress(PictureError):
+                found[path] = look_at(read_file(path))
+    if not found:
+        raise ConsoleError("invalid", "no such picture can be read in a folder that the console may read (--folder)")
+    return found
 
 
 def make_evaluation_set(
-    connection: sqlite3.Connection, settings: Settings, now_s: float, by: str, name: str, answers: Sequence[Answer]
+    connection: sqlite3.Connection,
+    now_s: float,
+    by: str,
+    name: str,
+    answers: Iterable[Answer],
+    pictures: Mapping[Path, Looked],
 ) -> int:
     """Make a set of pictures that are in no set, each with the item that it should have been; return its id.
 
+    Args:
+        connection: of the writer.
+        now_s: Unix time, seconds.
+        by: name of the user.
+        name: of the set.
+        answers: about the pictures; those about others are left out.
+        pictures: see `look_at_pictures`.
+
     Raises:
-        ConsoleError: there is no such picture in a folder that the console may read, or the name is taken.
+        ConsoleError: the name is taken.
     """
-    allowed = [*settings.folders, settings.data]
-    paths = dict.fromkeys(one.path for one in answers if any(one.path.is_relative_to(place) for place in allowed))
-    if not paths:
-        raise ConsoleError("invalid", "none of these pictures lies in a folder that the console may read (--folder)")
-    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    folder = Path(os.path.commonpath([path.parent for path in pictures]))
     set_id = create_set(connection, now_s, by, name, "evaluation", folder)
-    for path in paths:
-        of_picture = [one for one in answers if one.path == path]
+    about: dict[Path, list[Answer]] = {}
+    for answer in answers:
+        about.setdefault(answer.path, []).append(answer)
+    for path, looked in pictures.items():
+        of_picture, inner = about[path], path.relative_to(folder).as_posix()
         whole = next((one for one in of_picture if one.box_px is None), None)
-        try:
-            picture = add_picture(
-                connection,
-                now_s,
-                set_id,
-                path.relative_to(folder).as_posix(),
-                path,
-                whole=whole is not None,
-                category=whole.category if whole else None,
-                item=whole.item if whole else None,
-                label=whole.label if whole else None,
-            )
-        except PictureError:
-            continue
+        known = Known(category=whole.category, item=whole.item, label=whole.label) if whole else NOTHING_KNOWN
+        picture = insert_picture(connection, now_s, set_id, inner, looked, whole=whole is not None, known=known)
         if whole is None and picture is not None:
             boxes = [NewBox(None, one.box_px, "evaluation", 1.0, one.category, one.item, one.label)
                      for one in of_picture if one.box_px is not None]  # fmt: skip

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import uvicorn
-
 from console.access.gate import Gate
 from console.access.listening import decide_access
 from console.background.tasks import Tasks
@@ -35,16 +33,12 @@ from console.web.routing import Route
 from console.web.server import make_app
 from console.web.site import Site
 from console.web.streams import Streams
-from edge.config.schema import TlsConfig
-from edge.errors import ConfigError
-from edge.http_server.access import own_names, verify_tls
-from edge.http_server.listener import HttpListener
-from edge.supervised_thread import SupervisedThread
-from edge.telemetry.counters import Counters
+from edge.http_server.access import own_names, tls_files
+from edge.http_server.uvicorn_server import UvicornServer
 from edge.telemetry.systemd import notify_systemd
 
 _BUSY_S = 900.0  # the longest time to answer a request: an upload, or a stream of events, which browsers open again
-_ACCEPTED_AT_ONCE = 16
+_STOP_S = 5.0
 _SIGNAL_S = 0.5  # the kernel may give a signal to another thread; Python handles it when this one runs
 
 
@@ -101,7 +95,6 @@ class ConsoleServer:
         self,
         services: Services,
         listen: Listen,
-        counters: Counters | None = None,
         routes: Iterable[Route] = ROUTES,
     ) -> None:
         """Open the listening socket.
@@ -109,56 +102,22 @@ class ConsoleServer:
         Raises:
             ConfigError: the address cannot be listened on, or the certificate cannot be loaded.
         """
-        counters = counters or Counters()
-        if listen.certificate is not None:
-            try:
-                verify_tls(TlsConfig(certificate=listen.certificate, key=listen.key or listen.certificate))
-            except ConfigError as error:
-                raise ConfigError(str(error).removeprefix("kiosk.tls: ")) from error
-        try:
-            self._listener = HttpListener(listen.host, listen.port, "console", counters, busy_s=_BUSY_S)
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {listen.host}:{listen.port}: {error.strerror}") from error
-        self.port = self._listener.port
-        shown = f"[{listen.host}]" if ":" in listen.host else listen.host
-        self.url = f"http{'s' if listen.certificate else ''}://{shown}:{self.port}"
+        tls = tls_files(listen.certificate, listen.key)
+        counters = services.gate.counters
+        self._server = UvicornServer("console", listen.host, listen.port, tls, counters, busy_s=_BUSY_S)
+        self.url = self._server.url
         self._streams = Streams()
         names = own_names(listen.host, listen.host_names)
-        site = Site(names, has_tls=listen.certificate is not None, proxy_https=listen.proxy_https)
+        site = Site(names, has_tls=tls is not None, proxy_https=listen.proxy_https)
         self._app = make_app(services, routes, site, self._streams)
-        self._options = uvicorn.Config(
-            self._guarded,
-            interface="asgi3",
-            loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, log_level="error",
-            access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
-            backlog=_ACCEPTED_AT_ONCE, callback_notify=self._look_after_connections, timeout_notify=1,
-            ssl_certfile=listen.certificate, ssl_keyfile=listen.key,
-        )  # fmt: skip
-        self._uvicorn, self._stopping = uvicorn.Server(self._options), False
-        self._thread = SupervisedThread("console-http", self._serve, counters)
 
     def __enter__(self) -> ConsoleServer:  # noqa: PYI034  Self is not in Python 3.10
-        self._thread.start()
+        self._server.start(self._app)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping = True
-        self._uvicorn.should_exit = True
         self._streams.end_all()
-        self._thread.stop(5.0)
-        self._listener.close()
-
-    async def _guarded(self, scope: object, receive: object, send: object) -> None:
-        with self._listener.answering(tuple(scope["client"] or ())):  # type: ignore[index]
-            await self._app(scope, receive, send)  # type: ignore[arg-type]
-
-    def _serve(self) -> None:
-        self._uvicorn = uvicorn.Server(self._options)
-        if not self._stopping:
-            self._uvicorn.run(sockets=[self._listener])
-
-    async def _look_after_connections(self) -> None:
-        self._listener.close_overdue()
+        self._server.stop(_STOP_S)
 
 
 def serve(
@@ -200,8 +159,6 @@ def serve(
 
 def _opened_by(services: Services, listen: Listen) -> Literal["token", "login"]:
     """Return what opens the console, and let nothing else open it."""
-    if listen.key is not None and listen.certificate is None:
-        raise ConfigError("--tls-key needs --tls-certificate FILE")
     opened_by = decide_access(
         listen.host,
         users=services.gate.count_users(),

@@ -11,7 +11,7 @@ from edge.capture.cameras import capture_options, check_recordable
 from edge.config.camera_url import parse_source
 from edge.config.schema import DeviceConfig
 from edge.diagnostics.camera_probe import format_report, probe_camera, recognition_ms
-from edge.errors import CaptureError
+from edge.errors import CaptureError, ConfigError
 from edge.extras import require_extra
 from edge.frame_loop import build_pipeline
 from edge.http_server.access import verify_tls
@@ -67,7 +67,10 @@ def _describe_config(config: DeviceConfig) -> Iterator[str]:
     if (kiosk := config.kiosk) is not None:
         require_extra("kiosk")
         if kiosk.tls is not None:
-            verify_tls(kiosk.tls)
+            try:
+                verify_tls(kiosk.tls)
+            except ConfigError as error:
+                raise ConfigError(f"kiosk.tls: {error}") from error
         address = f"{'https' if kiosk.tls else 'http'}://{kiosk.host}:{kiosk.port}/"
         yield f"kiosk {address} ({'token' if kiosk.token else 'no token'})"
 

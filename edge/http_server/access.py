@@ -22,6 +22,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Literal
 
 from edge.config.schema import TlsConfig
@@ -104,6 +105,19 @@ def _host_name(host: str) -> str:
     return host.rpartition(":")[0] if ":" in host else host
 
 
+def tls_files(certificate: Path | None, key: Path | None) -> TlsConfig | None:
+    """Return a certificate with its key, which may be in the same file; None without one.
+
+    Raises:
+        ConfigError: there is a key alone.
+    """
+    if certificate is None:
+        if key is not None:
+            raise ConfigError(f"{key} is the key of no certificate; name the file of the certificate, too")
+        return None
+    return TlsConfig(certificate=certificate, key=key or certificate)
+
+
 def verify_tls(tls: TlsConfig) -> None:
     """Check that a server can load the certificate and its key.
 
@@ -113,7 +127,7 @@ def verify_tls(tls: TlsConfig) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, _no_pass_phrase)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigError(f"kiosk.tls: cannot load {tls.certificate} with {tls.key}: {error}") from error
+        raise ConfigError(f"cannot load {tls.certificate} with {tls.key}: {error}") from error
 
 
 def _no_pass_phrase() -> str:

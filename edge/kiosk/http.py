@@ -46,11 +46,10 @@ class AccessMiddleware:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        with self._listener.answering(tuple(scope["client"] or ())):
-            try:
-                await self._answer(scope, receive, send)
-            except ClientDisconnect:
-                self._listener.count_left()
+        try:
+            await self._answer(scope, receive, send)
+        except ClientDisconnect:
+            self._listener.count_left()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)

@@ -8,13 +8,13 @@ run on any thread (edge.types.Engine), so a look-up does not wait for frames. Wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import uvicorn
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -25,8 +25,8 @@ from starlette.staticfiles import StaticFiles
 
 from edge.config.schema import KioskConfig
 from edge.errors import BusyError, ConfigError, FinesightError, PictureError
-from edge.http_server.access import own_names, verify_tls
-from edge.http_server.listener import HttpListener
+from edge.http_server.access import own_names
+from edge.http_server.uvicorn_server import UvicornServer
 from edge.kiosk.form import file_from_form
 from edge.kiosk.http import (
     FORM,
@@ -46,15 +46,13 @@ from edge.kiosk.lookup_queue import LookupQueue
 from edge.kiosk.responses import enrolment_json, lookup_json, state_json, taught_json
 from edge.kiosk.thumbnails import ItemThumbnails
 from edge.recognition.recognise_image import decode_upload, recognise_picture, reduction_for
-from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
 from edge.telemetry.timing import StageTimer, Timings
 
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-_BUSY_S = 120.0  # the longest time to answer a request, whose client may read slowly
-_ACCEPTED_AT_ONCE = 16  # far fewer than may be open, so that none is closed before its first bytes are read
+_BUSY_S = 120.0  # the longest time to answer a request
 _POLL_S = 0.03
 _STATE_WAIT_S = 10.0
 _LIVE_WAIT_S = 2.0
@@ -107,50 +105,29 @@ class KioskServer:
         Raises:
             ConfigError: the address cannot be listened on, or the certificate cannot be loaded.
         """
-        certificate = key = None
-        if config.tls is not None:
-            verify_tls(config.tls)
-            certificate, key = config.tls.certificate, config.tls.key
         self._config, self._kiosk = config, kiosk
         self._thumbnails, self._counters, self._uploader = thumbnails, counters, uploader
         self._uploads, self._timer = Uploads(), timer or StageTimer()
-        self._stopping = False
         try:
-            self._listener = HttpListener(config.host, config.port, "kiosk", counters, busy_s=_BUSY_S)
-        except OSError as error:
-            raise ConfigError(f"kiosk: cannot listen on {config.host}:{config.port}: {error.strerror}") from error
-        self.port = self._listener.port
+            self._server = UvicornServer("kiosk", config.host, config.port, config.tls, counters, busy_s=_BUSY_S)
+        except ConfigError as error:
+            raise ConfigError(f"kiosk: {error}") from error
+        self.port = self._server.port
         names = own_names(config.host, config.host_names)
-        self._options = uvicorn.Config(
-            AccessMiddleware(self._app(), self._listener, names, config.token, counters),
-            loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, log_level="error",
-            access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
-            backlog=_ACCEPTED_AT_ONCE, callback_notify=self._look_after_connections, timeout_notify=1,
-            ssl_certfile=certificate, ssl_keyfile=key,
-        )  # fmt: skip
-        self._uvicorn = uvicorn.Server(self._options)
-        self._thread = SupervisedThread("kiosk-http", self._serve, counters)
+        self._guarded = AccessMiddleware(self._app(), self._server.listener, names, config.token, counters)
 
     def __enter__(self) -> KioskServer:  # noqa: PYI034  Self is not in Python 3.10
-        self._thread.start()
-        scheme = "https" if self._config.tls else "http"
-        log.info("kiosk: %s://%s:%d/", scheme, self._config.host, self.port)
+        self._server.start(self._guarded, self._lookups)
+        log.info("kiosk: %s/", self._server.url)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping = True
-        self._uvicorn.should_exit = True
-        self._thread.stop()
-        self._listener.close()
+        self._server.stop()
 
-    def _serve(self) -> None:
-        self._uvicorn = uvicorn.Server(self._options)
+    @contextlib.contextmanager
+    def _lookups(self) -> Iterator[None]:
         with LookupQueue(self._counters, self._timer) as self._queue:  # it belongs to one event loop
-            if not self._stopping:
-                self._uvicorn.run(sockets=[self._listener])
-
-    async def _look_after_connections(self) -> None:
-        self._listener.close_overdue()
+            yield
 
     def _app(self) -> Starlette:
         routes: list[Route | Mount] = [
@@ -218,14 +195,14 @@ class KioskServer:
     async def _state(self, request: Request) -> Response:
         after = query_number(request, "after")
         deadline = time.monotonic() + _STATE_WAIT_S
-        while self._kiosk.state()[0] == after and time.monotonic() < deadline and not self._stopping:  # noqa: ASYNC110
+        while self._kiosk.state()[0] == after and time.monotonic() < deadline and not self._server.is_stopping:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
         return JSONResponse(state_json(*self._kiosk.state(), self._kiosk.models))
 
     async def _live(self, request: Request) -> Response:
         after = query_number(request, "after")
         deadline = time.monotonic() + _LIVE_WAIT_S
-        while time.monotonic() < deadline and not self._stopping:
+        while time.monotonic() < deadline and not self._server.is_stopping:
             number, jpeg = self._kiosk.live_picture()
             if number not in (0, after):
                 headers = {"X-Number": str(number), "Cache-Control": "no-store"}

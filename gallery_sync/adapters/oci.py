@@ -42,8 +42,9 @@ from gallery_sync.adapters.oci_layout import (
 )
 from gallery_sync.adapters.repository_paths import TIMESTAMP, is_repository_path
 from gallery_sync.formats.documents import BundleHead, Release, SpaceLog
-from gallery_sync.formats.fields import LARGEST_RELEASE_BYTES, ObjectRef, object_path, parse_bundle_manifest
-from gallery_sync.repository.folder import locked, read_object
+from gallery_sync.formats.fields import LARGEST_RELEASE_BYTES, ObjectRef, object_path
+from gallery_sync.repository.folder import locked
+from gallery_sync.repository.folder import read_manifest as read_bundle_manifest
 from gallery_sync.repository.metadata import SignedMetadata
 from gallery_sync.repository.metadata_state import REPOSITORY_NAME, root_versions, target_file
 from gallery_sync.repository.pairs import accepts
@@ -156,7 +157,7 @@ def _signed_files(metadata: SignedMetadata) -> Iterator[tuple[str, ObjectRef]]:
 
 def _objects(published: Published, release: Release, head: BundleHead) -> Iterator[tuple[str, ObjectRef]]:
     """Yield every object that a device may need for a release, whatever it has."""
-    manifest = parse_bundle_manifest(read_object(published.repo, head.manifest), f"bundle {head.bundle_id}")
+    manifest = read_bundle_manifest(published.repo, head)
     refs = [head.manifest, *(one.object for one in head.deliveries)]
     refs += [ObjectRef(sha256=file.sha256, size=file.size) for file in manifest.files]
     for category, log in published.logs.items():

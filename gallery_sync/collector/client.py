@@ -152,7 +152,7 @@ class FleetClient:
         rows, following = page.get("devices"), page.get("next")
         if not isinstance(rows, list):
             raise self._wrong("no list of devices")
-        if following is not None and (not isinstance(following, str) or following <= after):
+        if following is not None and (not rows or not isinstance(following, str) or following <= after):
             raise self._wrong("a page that does not go on")
         return replace(parse_rows(rows), next_device=following)
 

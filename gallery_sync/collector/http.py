@@ -55,7 +55,7 @@ class Guard:
 
         Args:
             app: what answers.
-            listener: whose connections are marked as busy.
+            listener: counts clients that left.
             names: of this server, in lower case.
             tokens: of the API, and of the inbox; None: none is needed.
             counters: counts what was refused.
@@ -76,18 +76,17 @@ class Guard:
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        with self._listener.answering(tuple(scope["client"] or ())):
-            try:
-                answer = self._refusal(Request(scope)) or self._app
-                await answer(scope, receive, send_with_headers)
-            except ClientDisconnect:
-                self._listener.count_left()
-            except Exception:
-                log.exception("a request failed: %s", scope["path"][:120])
-                self._counters.add("http_failures")
-                if not started:
-                    failed = error_response(503, "failed", "the server could not answer; its log says why")
-                    await failed(scope, receive, send_with_headers)
+        try:
+            answer = self._refusal(Request(scope)) or self._app
+            await answer(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            self._listener.count_left()
+        except Exception:
+            log.exception("a request failed: %s", scope["path"][:120])
+            self._counters.add("http_failures")
+            if not started:
+                failed = error_response(503, "failed", "the server could not answer; its log says why")
+                await failed(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
         headers, path = request.headers, request.scope["path"]

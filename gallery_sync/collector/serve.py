@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from edge.errors import SyncError
 from edge.messaging.settings import MqttSettings, ReceivedMessage
@@ -31,13 +30,13 @@ from gallery_sync.collector.inflow import Inflow
 from gallery_sync.collector.repository_watch import RepositoryWatch
 from gallery_sync.collector.wakeups import WakeUps
 from gallery_sync.collector.writer import Writer
+from gallery_sync.command_line import parse_broker
 from gallery_sync.formats.reports import PREFIX
 from gallery_sync.fresh_files import one_at_a_time, read_regular
 
 log = logging.getLogger(__name__)
 
 USER, PASSWORD = "FINESIGHT_MQTT_USERNAME", "FINESIGHT_MQTT_PASSWORD"
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _LARGEST_BYTES = 16_384
 _LARGEST_INCOMING_BYTES = 256 << 10  # with MQTT 5, the broker keeps back what is longer; without, it ends connections
 _KEEPALIVE_S = 30
@@ -158,20 +157,18 @@ def broker_settings(options: Options) -> MqttSettings:
         SyncError: its address is invalid, or TLS files are given without TLS.
     """
     try:
-        parts = urlsplit(options.broker)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, urlsplit("")
-    if parts.scheme not in _PORTS or not host or parts.username or parts.path.strip("/"):
-        raise SyncError("--broker: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT], without user and password")
-    tls = parts.scheme == "mqtts"
+        host, port, tls = parse_broker(options.broker)
+    except ValueError as error:
+        raise SyncError(
+            "--broker: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT], without user and password"
+        ) from error
     if not tls and (options.ca_file or options.certificate or options.key):
         raise SyncError("--broker: --ca-file, --cert and --key are for mqtts://; give such an address")
     user, password = options.account or (None, None)
     return MqttSettings(
         client_id=f"finesight-fleet-{secrets.token_hex(4)}",
         host=host,
-        port=port or _PORTS[parts.scheme],
+        port=port,
         username=user,
         password=password,
         version=options.mqtt_version,

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -24,13 +23,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edge.config.schema import TlsConfig
-from edge.errors import CommandError, ConfigError, FinesightError, PictureError
-from edge.http_server.access import own_names, verify_tls
-from edge.http_server.listener import HttpListener
+from edge.errors import CommandError, FinesightError, PictureError
+from edge.http_server.access import own_names, tls_files
+from edge.http_server.uvicorn_server import UvicornServer
 from edge.kiosk.http import Uploads
 from edge.strict_json import parse_json
-from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
 from gallery_sync.collector import api, inbox, queries
 from gallery_sync.collector.broker_link import BrokerLink
@@ -44,8 +41,8 @@ from gallery_sync.formats.reports import LARGEST_REQUEST_BYTES
 
 log = logging.getLogger(__name__)
 
-_BUSY_S = 120.0
-_ACCEPTED_AT_ONCE = 16  # far fewer than may be open, so that none is closed before its first bytes are read
+_BUSY_S = 120.0  # the longest time to answer a request
+_STOP_S = 5.0
 _MOST_COUNTS = 200  # of one kind in a summary
 _COMMAND = re.compile(r"[A-Za-z0-9._-]{1,80}")
 _UPLOAD_STATUS = {"name": 400, "not_that": 415, "full": 507}
@@ -89,47 +86,19 @@ class FleetServer:
         Raises:
             ConfigError: the address cannot be listened on, or the certificate cannot be loaded.
         """
-        self._parts, self._stopping, self._uploads = parts, False, Uploads()
-        if listen.certificate is not None:
-            try:
-                verify_tls(TlsConfig(certificate=listen.certificate, key=listen.key or listen.certificate))
-            except ConfigError as error:
-                raise ConfigError(str(error).removeprefix("kiosk.tls: ")) from error
-        try:
-            self._listener = HttpListener(listen.host, listen.port, "fleet", parts.counters, busy_s=_BUSY_S)
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {listen.host}:{listen.port}: {error.strerror}") from error
-        self.port = self._listener.port
-        self.url = f"http{'s' if listen.certificate else ''}://{_in_url(listen.host)}:{self.port}"
-        names = own_names(listen.host, listen.host_names)
-        guard = Guard(self._app(), self._listener, names, (listen.token, listen.inbox_token), parts.counters)
-        self._options = uvicorn.Config(
-            guard,
-            loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, log_level="error",
-            access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
-            backlog=_ACCEPTED_AT_ONCE, callback_notify=self._look_after_connections, timeout_notify=1,
-            ssl_certfile=listen.certificate, ssl_keyfile=listen.key,
-        )  # fmt: skip
-        self._uvicorn = uvicorn.Server(self._options)
-        self._thread = SupervisedThread("fleet-http", self._serve, parts.counters)
+        self._parts, self._uploads = parts, Uploads()
+        tls = tls_files(listen.certificate, listen.key)
+        self._server = UvicornServer("fleet", listen.host, listen.port, tls, parts.counters, busy_s=_BUSY_S)
+        self.port, self.url = self._server.port, self._server.url
+        names, tokens = own_names(listen.host, listen.host_names), (listen.token, listen.inbox_token)
+        self._guarded = Guard(self._app(), self._server.listener, names, tokens, parts.counters)
 
     def __enter__(self) -> FleetServer:  # noqa: PYI034  Self is not in Python 3.10
-        self._thread.start()
+        self._server.start(self._guarded)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping = True
-        self._uvicorn.should_exit = True
-        self._thread.stop(5.0)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        self._uvicorn = uvicorn.Server(self._options)
-        if not self._stopping:
-            self._uvicorn.run(sockets=[self._listener])
-
-    async def _look_after_connections(self) -> None:
-        self._listener.close_overdue()
+        self._server.stop(_STOP_S)
 
     def _app(self) -> Starlette:
         routes = [
@@ -290,7 +259,3 @@ def _status_of(error: FinesightError) -> tuple[int, str]:
 
 def _pairs(request: Request) -> list[tuple[str, str]]:
     return list(request.query_params.multi_items())
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

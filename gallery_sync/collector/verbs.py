@@ -261,7 +261,7 @@ def _chosen(client: FleetClient, arguments: argparse.Namespace) -> list[str]:
     try:
         selector = parse_selector(arguments.select)
     except ValueError as error:
-        raise SyncError(f"--select: {str(error).splitlines()[0]}") from error
+        raise SyncError(f"--select: {error}") from error
     chosen = [row.device for row in _read_rows(client, []) if selector.matches(row.labels)]
     if not chosen:
         raise SyncError(f"--select: no device matches {arguments.select[:80]!r}; edge-sync devices lists them")

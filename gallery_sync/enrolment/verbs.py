@@ -7,17 +7,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from edge.errors import SyncError
-from gallery_sync.command_line import add_ca_file, add_state_dir, print_values
+from gallery_sync.command_line import add_ca_file, add_state_dir, parse_broker, print_values
 
 if TYPE_CHECKING:
     from gallery_sync.enrolment.batch import BrokerAddress
     from gallery_sync.formats.enrolment import Enrolment
     from gallery_sync.transport.download import Fetcher
 
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _ADOPTED = """\
 WARNING: THIS DEVICE FOLLOWED A REPOSITORY WITHOUT SIGNATURES, AND IS TAKEN OVER.
 Whoever could write to that repository could put anything on this device until now. From now on, it installs nothing
@@ -166,14 +164,13 @@ def _broker(arguments: argparse.Namespace) -> BrokerAddress:
     from gallery_sync.enrolment.broker_accounts import SERVER_FILE
 
     try:
-        parts = urlsplit(arguments.broker)
-        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        host, port = None, None
-    if not host or port is None or parts.scheme not in _PORTS or parts.username is not None:
-        raise SyncError("--broker is not mqtt://HOST or mqtts://HOST[:PORT]; accounts come from --credentials")
+        host, port, tls = parse_broker(arguments.broker)
+    except ValueError as error:
+        raise SyncError(
+            "--broker is not mqtt://HOST or mqtts://HOST[:PORT]; accounts come from --credentials"
+        ) from error
     account = arguments.fleet_account or arguments.out.absolute().parent / SERVER_FILE
-    return BrokerAddress(host, port, parts.scheme == "mqtts", arguments.topic_root, server_file=account)
+    return BrokerAddress(host, port, tls, arguments.topic_root, server_file=account)
 
 
 def _retire(arguments: argparse.Namespace) -> int:

@@ -15,8 +15,9 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from edge.errors import first_validation_error
 from edge.manifest_fields import Sha256
 from gallery_sync.formats.documents import Release
 from gallery_sync.formats.fields import Count, Document, Name, Sequence, Time
@@ -196,11 +197,15 @@ def parse_selector(text: str) -> Selector:
     Raises:
         ValueError: it is not written as one.
     """
-    terms = []
-    for part in filter(None, (one.strip() for one in text.split(","))):
-        key, equals, values = part.partition("=")
-        is_not = key.endswith("!")
-        if not equals or not key.removesuffix("!") or not values:
-            raise ValueError(f"found {part[:80]!r}, expected a selector such as group=lab|test or site!=berlin")
-        terms.append(Term(key=key.removesuffix("!"), values=values.split("|"), is_not=is_not))
-    return Selector(terms=terms)
+    try:
+        return Selector(terms=[_parse_term(part) for part in map(str.strip, text.split(",")) if part])
+    except ValidationError as error:
+        raise ValueError(first_validation_error(error)) from error
+
+
+def _parse_term(text: str) -> Term:
+    key, equals, values = text.partition("=")
+    is_not = key.endswith("!")
+    if not equals or not key.removesuffix("!") or not values:
+        raise ValueError(f"found {text[:80]!r}, expected a selector such as group=lab|test or site!=berlin")
+    return Term(key=key.removesuffix("!"), values=values.split("|"), is_not=is_not)

@@ -250,6 +250,8 @@ def _check_bundle_is_newer(published: Published, manifest: Manifest, ref: Object
     same = next((head for head in known.values() if head.manifest == ref), None)
     if same is not None and any(one.bundle_id == same.bundle_id for one in published.in_use):
         return
+    if same is not None and not published.in_use:
+        return  # a draft that nobody signed yet named it, or a disaster took what was signed
     if same is not None and same.bundle_id not in published.heads:
         raise SyncError(f"bundle {same.bundle_id} was withdrawn; pack a newer one, with a larger --sequence")
     if same is not None:

@@ -14,16 +14,12 @@ if TYPE_CHECKING:
 
 def selector(text: str) -> Selector:
     """Parse `group=lab|test,site!=berlin`."""
-    from pydantic import ValidationError
-
-    from edge.errors import first_validation_error
     from gallery_sync.formats.rollouts import parse_selector
 
     try:
         return parse_selector(text)
     except ValueError as error:
-        message = first_validation_error(error) if isinstance(error, ValidationError) else str(error)
-        raise argparse.ArgumentTypeError(message) from error
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def percent(text: str) -> float:

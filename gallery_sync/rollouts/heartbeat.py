@@ -14,6 +14,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edge.strict_json import parse_json
+
 _NAME = "rollouts/controller.seen"
 _LARGEST_BYTES = 4096
 _LOOKS, _SPARE_S = 3, 10.0  # that may be missed before it counts as stopped
@@ -45,7 +47,7 @@ def read_seen(repo: Path) -> Seen | None:
     """Return the last look of a controller; None: none is known."""
     try:
         with (repo / _NAME).open("rb") as file:
-            found = json.loads(file.read(_LARGEST_BYTES))
+            found = parse_json(file.read(_LARGEST_BYTES + 1), _LARGEST_BYTES)
         return Seen(float(found["at"]), min(max(float(found["every_s"]), 0.0), 86_400.0))
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None

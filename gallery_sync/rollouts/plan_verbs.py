@@ -111,16 +111,12 @@ def _create(arguments: argparse.Namespace) -> int:
     import secrets
 
     from gallery_sync.formats.rollouts import Selector
-    from gallery_sync.repository.folder import locked
-    from gallery_sync.rollouts import audit
-    from gallery_sync.rollouts.plans import DEADLINE_S, Wish, describe, make_draft, write_draft
-    from gallery_sync.trust.clock import write_time
+    from gallery_sync.rollouts.plans import DEADLINE_S, Wish, describe, write_plan
 
-    fleet, by, now = fleet_of(arguments), who(arguments), utc_now()
-    published = published_in(arguments.repo)
-    rows = fleet.rows(published.line).rows if fleet else None
+    fleet = fleet_of(arguments)
+    rows = fleet.rows(published_in(arguments.repo).line).rows if fleet else None
     wish = Wish(
-        by=by,
+        by=who(arguments),
         release=arguments.release,
         id=arguments.id,
         selector=arguments.select or Selector(terms=[]),
@@ -137,11 +133,7 @@ def _create(arguments: argparse.Namespace) -> int:
         abort_to=arguments.abort_to,
         deadline_s=DEADLINE_S if arguments.deadline is None else arguments.deadline,
     )
-    with locked(arguments.repo):
-        done = make_draft(wish, published, secrets.token_hex(16), now, rows)
-        path = write_draft(arguments.repo, done.draft)
-        details = {"rollout": done.draft.id, "release": done.draft.release, "digest": done.draft.digest()}
-        audit.append(arguments.repo, {"at": write_time(now), "by": by, "what": "create", "state": "done", **details})
+    done, path = write_plan(arguments.repo, wish, secrets.token_hex(16), utc_now(), rows)
     for note in done.notes:
         print(f"edge-sync: {note}", file=sys.stderr)
     print(

@@ -46,7 +46,10 @@ from gallery_sync.formats.rollouts import (
     selects,
 )
 from gallery_sync.repository.files import read_file, write_file
-from gallery_sync.repository.published import Published
+from gallery_sync.repository.folder import locked
+from gallery_sync.repository.metadata import SignedMetadata
+from gallery_sync.repository.published import Published, read_published
+from gallery_sync.rollouts import audit
 from gallery_sync.trust.clock import write_time
 
 DEADLINE_S = 14 * 86400.0
@@ -157,10 +160,9 @@ def make_draft(
     """
     release = candidate(published, wish.release)
     _check(wish, published)
-    devices = _selected(wish, published.line, rows) if rows is not None else None
-    buckets = None if devices is None else sorted(bucket_of(salt, device) for device in devices)
+    buckets = None if rows is None else _buckets(rows, salt, published.line, wish.selector, wish.exclude)
     limits = wave_limits([wish.canary_percent, *wish.wave_percents], wish.canary_at_least, buckets)
-    known = _known(limits, buckets)
+    known = None if buckets is None else _known(limits, buckets)
     try:
         draft = PlanDraft(
             id=wish.id or _free_id(published.repo, release.sequence),
@@ -268,6 +270,22 @@ def read_draft(repo: Path, plan_id: str) -> PlanDraft:
     return draft
 
 
+def write_plan(
+    repo: Path, wish: Wish, salt: str, now: datetime, rows: Iterable[DeviceRow] | None = None
+) -> tuple[Drafted, Path]:
+    """Make a draft, write it, and log it. Return it, and where it is.
+
+    Raises:
+        SyncError: as `make_draft` and `write_draft`, or the disk failed.
+    """
+    with locked(repo):
+        done = make_draft(wish, read_published(repo, SignedMetadata.open(repo)), salt, now, rows)
+        path = write_draft(repo, done.draft)
+        details = {"rollout": done.draft.id, "release": done.draft.release, "digest": done.draft.digest()}
+        audit.append(repo, {"at": write_time(now), "by": wish.by, "what": "create", "state": "done", **details})
+    return done, path
+
+
 def write_draft(repo: Path, draft: PlanDraft) -> Path:
     """Write the draft of a plan, which is not there yet, and return where it is.
 
@@ -305,18 +323,21 @@ def _check(wish: Wish, published: Published) -> None:
         raise SyncError("found a deadline of 0, expected a time such as 14d")
 
 
-def _selected(wish: Wish, line: str, rows: Iterable[DeviceRow]) -> set[str]:
-    found = set()
-    for row in rows:
-        labels = labels_of(row)
-        if row.line == line and selects(wish.selector, wish.exclude, labels):
-            found.add(row.device)
-    return found
+def known_by_wave(draft: PlanDraft, rows: Iterable[DeviceRow]) -> tuple[int, ...]:
+    """Return how many known devices each wave of a draft adds."""
+    buckets = _buckets(rows, draft.salt, draft.line, draft.selector, draft.exclude)
+    return _known([wave.buckets for wave in draft.waves], buckets)
 
 
-def _known(limits: Sequence[int], buckets: Sequence[int] | None) -> tuple[int, ...] | None:
-    if buckets is None:
-        return None
+def _buckets(
+    rows: Iterable[DeviceRow], salt: str, line: str, selector: Selector, exclude: Iterable[Selector]
+) -> list[int]:
+    """Return the buckets of the devices that a plan selects, in order."""
+    selected = {row.device for row in rows if row.line == line and selects(selector, exclude, labels_of(row))}
+    return sorted(bucket_of(salt, device) for device in selected)
+
+
+def _known(limits: Sequence[int], buckets: Sequence[int]) -> tuple[int, ...]:
     return tuple(
         sum(first <= bucket < last for bucket in buckets) for first, last in zip([0, *limits], limits, strict=False)
     )

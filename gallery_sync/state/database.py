@@ -114,11 +114,14 @@ def open_read_only(path: Path, advice: str) -> sqlite3.Connection | None:
     """
     if not path.is_file():
         return None
+    connection: sqlite3.Connection | None = None
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         connection = sqlite3.connect(uri, uri=True, timeout=_TIMEOUT_S, isolation_level=None)
         connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
         raise SyncError(f"{path}: cannot be read: {error}; {advice}") from error
     return connection
 

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from edge.bundle import slots
-from edge.bundle.install import install_bundle, install_gallery
+from edge.bundle.install import install_gallery
 from edge.gallery.generation import write_gallery_index
 from edge.gallery.store import store_path
 from edge.gallery.writer import GalleryWriter
 from edge.manifest import parse_manifest
+from tests.integration.test_device import DEMO, install
 
-DEMO = Path(__file__).parents[2] / "demo"
 WIDTH, HEIGHT, FPS = 960, 540, 10
 EMPTY_S = 4.0
 KNOWN, KNOWN_LABEL = "car-04", "Merle hatch city"
@@ -71,5 +71,5 @@ def install_without(item_id: str, state_dir: Path, scratch: Path) -> None:
     ) as writer:
         writer.delete(item_id)
     write_gallery_index(gallery, "2026-01-01T00:00:00Z")
-    slot = install_bundle(DEMO / "bundle", state_dir)
-    slots.activate(state_dir, slot, install_gallery(gallery, state_dir))
+    install(state_dir)
+    slots.activate(state_dir, generation=install_gallery(gallery, state_dir))

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from edge.bundle import slots
-from edge.bundle.install import install_bundle, install_gallery
+from edge.bundle.install import install_gallery
 from edge.gallery.generation import read_gallery, write_gallery_index
 from edge.gallery.writer import GalleryWriter
 from tests.integration.mosquitto import Mosquitto
-from tests.integration.test_device import DEMO, ROOT, gather, recorded, subscribe, write_config
+from tests.integration.test_device import DEMO, ROOT, gather, install, recorded, subscribe, write_config
 
 
 def without(items: dict[str, str], folder: Path) -> Path:
@@ -37,13 +37,13 @@ def test_new_gallery_identifies_departed_objects_as_historical(tmp_path):
     state = tmp_path / "state"
     shown = json.loads((DEMO / "stream.json").read_text())["objects"]
     absent = {one["item_id"]: one["category"] for one in shown[:4]}
-    slot = install_bundle(DEMO / "bundle", state)
-    slots.activate(state, slot, install_gallery(without(absent, tmp_path / "smaller"), state))
+    install(state)
+    slots.activate(state, generation=install_gallery(without(absent, tmp_path / "smaller"), state))
     with Mosquitto(tmp_path) as broker, subscribe(broker.port) as subscriber:
         config = write_config(tmp_path, broker.port, recorded("shelf"))
         with subprocess.Popen([sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT) as device:
             first = gather(subscriber.messages, lambda found: found[-1:] and found[-1][1].get("state") == "offline")
-            slots.activate(state, slot, install_gallery(DEMO / "gallery", state))
+            slots.activate(state, generation=install_gallery(DEMO / "gallery", state))
             later = gather(
                 subscriber.messages,
                 lambda found: absent.keys() <= {e["match"]["item"] for e in events_of(found) if e["match"]},

@@ -1,36 +1,64 @@
-"""What a chain answered to each query picture, so that people can review the pictures that it got wrong."""
+"""What a recogniser answered to each picture, so that people can review the pictures that it got wrong.
+
+`report.json` of `edge-train learn` and the report of `edge-train evaluate` list the same records.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from dataset_formats.records import Sample
+from edge.types import Box
 from trainer.evaluation.open_set import QueryResult
 
-_MOST = 2000  # answers in a report
-_ORDER = {"wrong": 0, "unknown": 1, "identified": 2}
+Outcome = Literal["right", "unknown", "wrong"]
+_MOST = 2000  # answers in a report, which stays readable
+_ORDER: dict[Outcome, int] = {"wrong": 0, "unknown": 1, "right": 2}
 
 
-def list_answers(queries: Sequence[Sample], results: Sequence[QueryResult]) -> list[dict[str, Any]]:
-    """Return the answers as `report.json` of `edge-train learn` lists them: the wrong ones first, the surest on top.
+@dataclass(frozen=True, slots=True)
+class ListedAnswer:
+    """The answer to one picture."""
 
-    Args:
-        queries: the pictures.
-        results: of the same pictures, in the same order.
-    """
-    pairs = sorted(zip(queries, results, strict=True), key=lambda pair: (_ORDER[pair[1].outcome], -pair[1].score))
+    path: Path
+    box_px: Box | None  # of the object; None: it fills the picture
+    category: str
+    item: str  # the true one
+    label: str
+    outcome: Outcome
+    nearest: str  # id of the nearest item, named or not; empty: nothing was searched
+    score: float  # the larger, the surer; it orders the list
+    probability: float | None = None  # of the answer, 0..1
+    similarity: float | None = None  # cosine to the nearest item
+
+
+def list_answers(answers: Iterable[ListedAnswer]) -> list[dict[str, Any]]:
+    """Return answers as JSON values: the wrong ones first, the surest on top, 2000 at most."""
+    listed = sorted(answers, key=lambda one: (_ORDER[one.outcome], -one.score))
     return [
         {
-            "path": str(query.path.absolute()),
-            "box_px": query.box_px,
-            "category": query.category,
-            "item": query.item,
-            "label": query.label,
-            "outcome": "right" if result.outcome == "identified" else result.outcome,
-            "nearest": result.nearest or "",
-            "probability": None if result.probability is None else round(result.probability, 4),
-            "similarity": None,
+            "path": str(one.path.absolute()),
+            "box_px": one.box_px,
+            "category": one.category,
+            "item": one.item,
+            "label": one.label,
+            "outcome": one.outcome,
+            "nearest": one.nearest,
+            "probability": None if one.probability is None else round(one.probability, 4),
+            "similarity": None if one.similarity is None else round(one.similarity, 4),
         }
-        for query, result in pairs[:_MOST]
+        for one in listed[:_MOST]
     ]
+
+
+def answers_of_queries(queries: Sequence[Sample], results: Sequence[QueryResult]) -> Iterator[ListedAnswer]:
+    """Yield the answer to each query picture of an evaluation; `results` are in the same order."""
+    outcomes: dict[str, Outcome] = {"identified": "right", "unknown": "unknown", "wrong": "wrong"}
+    for query, result in zip(queries, results, strict=True):
+        yield ListedAnswer(
+            query.path, query.box_px, query.category, query.item, query.label, outcomes[result.outcome],
+            result.nearest or "", result.score, result.probability,
+        )  # fmt: skip

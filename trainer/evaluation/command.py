@@ -18,7 +18,7 @@ from edge.config.schema import EngineConfig
 from edge.errors import CaptureError, EngineError, TrainError
 from edge.imaging.image import set_threads
 from edge.types import Image
-from trainer.evaluation.answers import list_answers
+from trainer.evaluation.answers import answers_of_queries, list_answers
 from trainer.evaluation.evaluate_models import Column, confusions, evaluate_chain, evaluate_detector
 from trainer.evaluation.evaluation_set import EvaluationSet, load_evaluation_set
 from trainer.evaluation.model_chain import (
@@ -173,8 +173,8 @@ def _write(
 ) -> None:
     out: Path = args.out
     out.parent.mkdir(parents=True, exist_ok=True)
-    answers = list_answers(evaluation_set.queries, columns[0].closed_set) if columns and evaluation_set else []
-    _write_text(out.with_suffix(".json"), json.dumps(report | {"answers": answers}, indent=1) + "\n")
+    answered = answers_of_queries(evaluation_set.queries, columns[0].closed_set) if columns and evaluation_set else ()
+    _write_text(out.with_suffix(".json"), json.dumps(report | {"answers": list_answers(answered)}, indent=1) + "\n")
     worst = confusions(columns[0].closed_set)[:_WORST_CONFUSIONS] if columns else []
     _write_text(out.with_suffix(".md"), render_markdown(report, worst))
     shown = [_confusion(columns[0], evaluation_set, *pair) for pair in worst] if evaluation_set else []

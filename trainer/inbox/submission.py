@@ -14,9 +14,6 @@ import io
 import os
 import re
 import stat
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
+from dataset_formats.zip_files import BAD_ZIP, METHODS, open_zip
 from edge.errors import DataError, PictureError, first_validation_error
 from edge.imaging.header import detect_format
 from edge.kiosk.taught_store import MAX_LABEL_CHARACTERS, MAX_PICTURES, TaughtItem
@@ -42,7 +40,6 @@ MIN_SIDE_PX = 16
 _MAX_CATEGORY_CHARACTERS = 200
 _ITEM = "item.json"
 _LOOK = re.compile(r"look-(0|[1-9][0-9]?)\.jpg")
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _Record = TypeVar("_Record", TaughtItem, UnknownObject)
 _SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 
@@ -134,7 +131,7 @@ def _unpack(data: bytes) -> dict[str, bytes]:
     """Return the entries of a zip file, by name."""
     entries: dict[str, bytes] = {}
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        with open_zip(io.BytesIO(data), MAX_ENTRIES) as packed:
             listed = packed.infolist()
             if len(listed) > MAX_ENTRIES:
                 raise DataError(f"found {len(listed)} entries in the zip file, expected at most {MAX_ENTRIES}")
@@ -149,14 +146,11 @@ def _unpack(data: bytes) -> dict[str, bytes]:
                 most = MAX_JSON_BYTES if name in (_ITEM, RECORD) else MAX_ENTRY_BYTES
                 if info.file_size > most:
                     raise DataError(f"found {info.file_size} bytes in {name}, expected at most {most}")
-                if info.flag_bits & 1 or info.compress_type not in _METHODS:
+                if info.flag_bits & 1 or info.compress_type not in METHODS:
                     raise DataError(f"{name} is encrypted, or compressed in another way than deflate")
                 with packed.open(info) as opened:
                     entries[name] = opened.read(most)
-    except (
-        *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, KeyError, OverflowError),
-        *(RuntimeError, NotImplementedError, IndexError, MemoryError),
-    ) as error:
+    except BAD_ZIP as error:
         raise DataError(f"not a whole zip file ({type(error).__name__})") from error
     return entries
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 from console.galleries import browse
 from console.galleries.changes import history
-from console.galleries.drafts import Draft, listed, of_item
+from console.galleries.drafts import Draft, count_open, listed, of_item
 from console.galleries.erasing import remains
 from console.galleries.grouping import group_vectors
 from console.galleries.items import read_item, store_of
@@ -223,11 +223,10 @@ def _pictures(rows: Any, draft: Draft) -> list[dict[str, Any]]:
 
 def _about(call: Call, seen: Seen, rows: Any) -> Mapping[str, Any]:
     """Return what all pages of the area show."""
-    (count,) = rows.execute("SELECT count(*) FROM gallery_drafts WHERE state = 'open'").fetchone()
     release = seen.published.release
     return {
-        "draft_count": count, "release": release, "bundle": seen.manifest.bundle_id, "may": call.user.may("operator"),
-        "category_url": category_url, "item_url": item_url,
+        "draft_count": count_open(rows), "release": release, "bundle": seen.manifest.bundle_id,
+        "may": call.user.may("operator"), "category_url": category_url, "item_url": item_url,
     }  # fmt: skip
 
 

@@ -185,7 +185,7 @@ def _undo(call: Call) -> Answer:
 
 
 def _to_gallery(call: Call) -> Answer:
-    from console.galleries.drafts import add_pictures
+    from console.galleries.drafts import MOST_OPEN, add_pictures, count_open
 
     set_id, user = call.path["set_id"], call.user.name
     with call.services.database.write() as connection:
@@ -193,10 +193,13 @@ def _to_gallery(call: Call) -> Answer:
         waiting = handover.read_waiting(connection, set_id)
         if not waiting:
             raise ConsoleError("invalid", f"all named things of {about.name} are in the gallery's drafts already")
-        sent = handover.send(connection, waiting, lambda *item: add_pictures(connection, call.now_s, user, *item))
-    things = f"{len(waiting)} item{'' if len(waiting) == 1 else 's'}"
+        room = max(1, MOST_OPEN - count_open(connection))  # without any, the first one says so
+        going, left = waiting[:room], len(waiting[room:])
+        sent = handover.send(connection, going, lambda *item: add_pictures(connection, call.now_s, user, *item))
+    things = f"{len(going)} item{'' if len(going) == 1 else 's'}"
+    more = f" Then send the other {left:,} items." if left else ""
     return Values(
-        {}, says=f"{sent} pictures of {things} are in the gallery's drafts; publish them there.", go="/gallery"
+        {}, says=f"{sent} pictures of {things} are in the gallery's drafts; publish them there.{more}", go="/gallery"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
@@ -11,7 +10,7 @@ from console.pages.review import actions
 from console.review.handover import count_waiting
 from console.review.log import PAGE, read_log
 from console.review.queue import Progress, read_progress
-from console.sets.sets import find_set
+from console.sets.sets import find_set, list_sets
 from console.web.routing import Answer, Call, Html, page
 
 _KINDS = {
@@ -39,13 +38,7 @@ class LogQuery(BaseModel):
 
 def _sets(call: Call) -> Answer:
     with call.services.database.read() as rows:
-        states: dict[int, dict[str, int]] = defaultdict(dict)
-        for row in rows.execute("SELECT set_id, state, count(*) FROM crops GROUP BY set_id, state"):
-            states[row[0]][row[1]] = row[2]
-        found = rows.execute("SELECT id, name, kind, category, created_at FROM sets ORDER BY id DESC").fetchall()
-    sets = [
-        (row, _KINDS[row["kind"]], sum(states[row["id"]].values()), states[row["id"]].get("open", 0)) for row in found
-    ]
+        sets = [(one.set, _KINDS[one.set.kind], one.crops, one.open) for one in list_sets(rows)]
     return Html(
         "review/sets.html",
         {

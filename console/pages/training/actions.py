@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from console.access.audit import record
 from console.pages.training.values import JobValue, curves_of, value_of
@@ -13,12 +13,12 @@ from console.training.job import Job
 from console.training.learning import LearnRequest, start_learning
 from console.training.recipes import RecipeRequest, start_recipe
 from console.training.results import answers_of
-from console.training.wrong_answers import link, make_evaluation_set
+from console.training.wrong_answers import link, look_at_pictures, make_evaluation_set
 from console.web.routing import Answer, Call, Route, Values, api
 from edge.errors import ConsoleError
 
 Id = Annotated[int, Field(ge=0, lt=2**53)]
-Name = Annotated[str, Field(min_length=1, max_length=80)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
 _MOST_LINES = 50
 
 
@@ -164,7 +164,7 @@ def _pack(call: Call) -> Answer:
     job = services.jobs.find(call.path["id"])
     others = tuple(services.jobs.find(one) for one in dict.fromkeys(body.others) if one != job.id)
     request = PackRequest(body.name, others, body.precision, body.fallback_fp32)
-    return _started(start_pack(services.settings, services.jobs, job, request, call.user.name))
+    return _started(start_pack(services.jobs, job, request, call.user.name))
 
 
 def _evaluate(call: Call) -> Answer:
@@ -175,13 +175,15 @@ def _collect(call: Call) -> Answer:
     """Make a set of the wrong answers whose pictures are in no set."""
     services, job = call.services, call.services.jobs.find(call.path["id"])
     answers = [one for one in answers_of(job) if one.outcome != "right"]
+    with services.database.read() as rows:
+        lost = [one.answer for one in link(rows, answers) if one.crop_id is None]
+    if not lost:
+        raise ConsoleError("invalid", "all these pictures are in sets already; follow the links")
+    pictures = look_at_pictures(services.settings, lost)
     with services.database.write() as connection:
-        lost = [one.answer for one in link(connection, answers) if one.crop_id is None]
-        if not lost:
-            raise ConsoleError("invalid", "all these pictures are in sets already; follow the links")
-        name = f"Wrong answers of job {job.id}"
-        set_id = make_evaluation_set(connection, services.settings, call.now_s, call.user.name, name, lost)
-        record(connection, call.now_s, call.user.name, "job.collect", f"job {job.id}", set=set_id, pictures=len(lost))
+        name, by = f"Wrong answers of job {job.id}", call.user.name
+        set_id = make_evaluation_set(connection, call.now_s, by, name, lost, pictures)
+        record(connection, call.now_s, by, "job.collect", f"job {job.id}", set=set_id, pictures=len(pictures))
     return Values({"set": set_id}, says="Made a set of these pictures", go=f"/review/{set_id}")
 
 

@@ -28,9 +28,7 @@ from edge.errors import ConsoleError
 
 _PAGE = 25  # jobs
 _TICK_S, _ALIVE_S = 1.0, 10.0
-_MOST_STREAMS = 12  # at once; other pages ask again and again instead
 _WRONG_SHOWN = 60  # answers on a page
-_streams = threading.BoundedSemaphore(_MOST_STREAMS)
 Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**53)]], Field(max_length=100)]
 
 
@@ -123,11 +121,8 @@ def _other_models(call: Call, job: Job) -> list[Job]:
 
 
 def _events(call: Call) -> Answer:
-    jobs = call.services.jobs
-    jobs.find(call.path["id"])
-    if not _streams.acquire(blocking=False):
-        raise ConsoleError("busy", "too many pages watch jobs; this one asks again every few seconds")
-    return Events(_watched(call, call.path["id"]))
+    job = call.services.jobs.find(call.path["id"])
+    return Events(_watched(call, job.id))
 
 
 def _watched(call: Call, job_id: int) -> Iterator[Event | None]:
@@ -149,8 +144,6 @@ def _watched(call: Call, job_id: int) -> Iterator[Event | None]:
             quiet_s += _TICK_S
     except ConsoleError:  # it was deleted
         yield Event("gone", "{}")
-    finally:
-        _streams.release()
 
 
 def _result(call: Call) -> Answer:

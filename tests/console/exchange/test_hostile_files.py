@@ -29,9 +29,9 @@ def picture(client, tmp_path_factory):
     return found
 
 
-def zipped(*entries):
+def zipped(*entries, method=zipfile.ZIP_DEFLATED):
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(data, "w", method) as archive:
         for name, text in entries:
             archive.writestr(name, text)
     return data.getvalue()
@@ -61,6 +61,7 @@ _BOMB = (
         (zipped(("C:\\a.xml", _XML)), "leads out of it"),
         (zipped(("..\\a.xml", _XML)), "leads out of it"),
         (linked(), "the link"),
+        (zipped(("a.xml", _XML), method=zipfile.ZIP_LZMA), "packed in another way"),
         (zipped(("a.png", b"x")), "holds no annotations"),
         (zipped(("labels/a.txt", b"0 1 1 1 1"), ("data.yaml", b"names: [a]")), "YOLO is not read"),
         (zipped(("a.xml", _XML))[:60], "damaged"),

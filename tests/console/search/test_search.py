@@ -11,6 +11,7 @@ from console.models.models import Models
 from console.search.search import search, silhouette_square
 from console.settings import Settings
 from edge.errors import FinesightError
+from edge.gallery.store_file import open_store
 from edge.imaging import image
 from edge.shipped.examples import shipped
 from edge.telemetry.timing import Timings
@@ -88,9 +89,13 @@ def test_bundle_without_a_detector_says_so(models):
         models._loaded["demo"] = pair
 
 
-def test_bundle_without_a_classifier_tells_the_category_of_each_item(tmp_path):
-    settings = Settings(tmp_path)
+def test_bundle_without_a_classifier_tells_the_category_of_each_item(tmp_path, monkeypatch):
+    settings, opened = Settings(tmp_path), []
     copy_pair(settings.runs / "1" / "bundle", settings.runs / "1" / "gallery")
-    (one,) = search(Models(settings), picture(2), "", "whole", Timings()).objects
+    models = Models(settings)
+    models.load()
+    monkeypatch.setattr("console.search.search.open_store", lambda path: opened.append(path) or open_store(path))
+    (one,) = search(models, picture(2), "", "whole", Timings()).objects
+    assert len(opened) == len(set(ITEMS.values()))  # not once for each item
     assert (one.top[0].item, one.top[0].category) == ("i2", "drawer")
     assert {hit.item: hit.category for hit in one.top} == ITEMS

@@ -19,7 +19,7 @@ def test_curves_of_each_run_are_read(tmp_path):
     write(tmp_path / "run/car", "epoch,loss", "1,4")
     bottle, car = read_curves(tmp_path)
     assert (bottle.name, car.name) == ("bottle", "car")
-    assert bottle.losses == {"loss": (2, 1), "loss_class": (1.5, 0.5)}
+    assert bottle.columns == {"loss": (2, 1), "loss_class": (1.5, 0.5), "recall_1": (None, 0.75)}
     assert bottle.metrics == {"recall_1": (None, 0.75)}
     assert bottle.final == {"loss": 1, "loss_class": 0.5, "recall_1": 0.75}
 

@@ -266,6 +266,23 @@ def test_what_a_command_reads_is_prepared_in_its_folder(tmp_path):
         assert [path.name for path in (tmp_path / "runs").iterdir()] == [str(job.id)]
 
 
+def test_folder_that_no_job_has_is_left_alone(tmp_path):
+    """Of a console that was killed while a job started, or whose database was restored from a backup."""
+    left = tmp_path / "runs/1/model"
+    left.mkdir(parents=True)
+    with open_jobs(tmp_path) as jobs:
+        assert jobs.start("learn", "x", python("pass"), "ann").id == 2
+        assert left.is_dir()
+
+
+def test_bundles_of_jobs_that_wait_have_different_numbers(tmp_path):
+    with open_jobs(tmp_path) as jobs:
+        numbers = [jobs.next_sequence(), jobs.next_sequence()]
+        jobs.start("pack", "x", python("pass"), "ann", about={"sequence": 7})
+    with open_jobs(tmp_path) as jobs:
+        assert [*numbers, jobs.next_sequence()] == [1, 2, 8]
+
+
 def test_deleting_a_job_deletes_its_folder(tmp_path):
     with open_jobs(tmp_path) as jobs:
         go = tmp_path / "go"

@@ -130,9 +130,16 @@ def test_log_and_names_are_escaped(client, learned):
     assert live["curves"][0]["columns"]["loss"] == [2.5, 1.25]
 
 
-def test_events_tell_each_change_until_the_end(client, fruit):
+def test_name_that_looks_like_an_option_is_a_name(client, fruit):
+    job_id = learn(client, fruit, name=" --weights")
+    assert "--name=--weights" in client.services.jobs.find(job_id).argv
+    assert finish(client, job_id).state == "done"
+
+
+def test_events_tell_each_change_until_the_end(client, fruit, monkeypatch):
+    monkeypatch.setattr("console.pages.training.routes._TICK_S", 0.02)
     job_id = learn(client, fruit)
-    threading.Timer(0.5, finish, (client, job_id)).start()
+    threading.Timer(0.2, finish, (client, job_id)).start()
     stream = client.get(f"/training/jobs/{job_id}/events").text
     found = [json.loads(line.partition(": ")[2]) for line in stream.splitlines() if line.startswith("data: ")]
     assert found[-1]["state"] == "done"
@@ -193,7 +200,7 @@ def test_weights_are_only_read_from_the_consoles_folders(client, learned_set, we
 @pytest.mark.parametrize(
     "body",
     [
-        {"sets": [], "name": "x"}, {"sets": [2**60], "name": "x"}, {"sets": [1], "name": ""},
+        {"sets": [], "name": "x"}, {"sets": [2**60], "name": "x"}, {"sets": [1], "name": " "},
         {"sets": [1], "name": "a\u0000b"}, {"sets": [1], "name": "\ud800"}, {"sets": [1], "name": "x", "minutes": -1},
         {"sets": [1], "name": "x", "minutes": 1e400}, {"sets": [1], "name": "x", "more": 1}, [], None, "x",
     ],

@@ -304,7 +304,7 @@ def test_host_is_checked_before_the_token(locked):
 
 def test_nagle_delay_is_disabled(desk):
     """asyncio disables it for sockets that name their protocol. Each answer took 40 ms longer with it."""
-    assert desk.server._listener.proto == socket.IPPROTO_TCP
+    assert desk.server._server.listener.proto == socket.IPPROTO_TCP
 
 
 class Client:
@@ -369,7 +369,7 @@ def test_client_that_leaves_is_one_count(desk, connect, path, counter, caplog):
     client.socket.close()
     until(lambda: desk.counters.total(counter, **name), "the client counted")
     assert desk.counters.total(counter, **name) == 1
-    until(lambda: desk.server._listener.open_connections() == 0, "the connection closed")
+    until(lambda: desk.server._server.listener.open_connections() == 0, "the connection closed")
     assert caplog.records == []
 
 
@@ -377,7 +377,7 @@ def test_body_that_nobody_needs_may_stop(desk, connect, caplog):
     client = connect(desk, head("POST", "/v1/ask", 1000) + b"x")
     assert client.status() == b"HTTP/1.1 200 OK"
     client.socket.close()
-    until(lambda: desk.server._listener.open_connections() == 0, "the connection closed")
+    until(lambda: desk.server._server.listener.open_connections() == 0, "the connection closed")
     assert caplog.records == []
 
 
@@ -449,8 +449,8 @@ def test_server_thread_that_dies_is_restarted(tmp_path, monkeypatch, caplog):
         real(self, sockets)
 
     monkeypatch.setattr(uvicorn.Server, "run", run)
+    monkeypatch.setattr("edge.supervised_thread._MIN_BACKOFF_S", 0.0)
     desk = Desk(tmp_path)
-    desk.server._thread._wait = lambda _: False
     with desk.server:
         assert desk.json("GET", "/v1/state")[0] == 200
     assert desk.counters.total("thread_restarts", thread="kiosk-http") == 1

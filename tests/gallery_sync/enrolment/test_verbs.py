@@ -70,7 +70,9 @@ def test_claim_without_url_says_what_is_missing(run, tmp_path):
         run("enrol", "--claim", "A" * 26, "--state-dir", tmp_path)
 
 
-@pytest.mark.parametrize("url", ["broker", "http://broker", "mqtt://", "mqtt://u:p@broker", "mqtt://broker:x"])
+@pytest.mark.parametrize(
+    "url", ["broker", "http://broker", "mqtt://", "mqtt://u:p@broker", "mqtt://broker:x", "mqtt://b/path"]
+)
 def test_broker_that_is_none_is_refused(run, tmp_path, repo, url):
     with pytest.raises(SyncError, match="--broker is not"):
         new(run, tmp_path, repo, "--broker", url)

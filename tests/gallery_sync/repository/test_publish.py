@@ -173,6 +173,17 @@ def test_release_waits_where_the_key_of_models_is_elsewhere(tmp_path):
     assert newest(repo)[0].bundle_id == "one"
 
 
+def test_first_bundle_is_published_though_its_draft_was_never_signed(tmp_path):
+    repo, keys = tmp_path / "repo", make_repository(tmp_path / "repo")
+    unsigned = {role: RoleKeys(one.threshold, ()) for role, one in keys.roles.items()}
+    bundle, gallery = make_bundle(tmp_path / "b", "one"), make_gallery(tmp_path / "g", 3)
+    folders = {"bundle_folder": bundle, "gallery_folder": gallery}
+    assert publish(repo, KeyRing(tmp_path / "elsewhere", unsigned), time_now(), **folders).draft is not None
+    assert publish(repo, keys, time_now(), **folders).is_new
+    assert newest(repo)[0].bundle_id == "one"
+    assert problems_of(repo) == []
+
+
 def test_release_appears_once_the_head_of_its_bundle_is_signed(tmp_path):
     publish_release(tmp_path, "one", 1, 3)
     keys, repo = keys_of(tmp_path / "repo"), tmp_path / "repo"

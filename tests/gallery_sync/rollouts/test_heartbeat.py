@@ -18,7 +18,7 @@ def test_a_look_is_remembered_until_the_controller_ends(tmp_path):
 
 
 def test_damaged_file_counts_as_none(tmp_path):
-    for text in ("", "{}", "[1]", '{"at": "x", "every_s": 1}', '{"at": 1e999, "every_s": null}', "{" * 99):
+    for text in ("", "{}", "[1]", '{"at": "x", "every_s": 1}', '{"at": 1e999, "every_s": null}', "{" * 99, "[" * 4000):
         (tmp_path / "rollouts").mkdir(exist_ok=True)
         (tmp_path / "rollouts/controller.seen").write_text(text)
         assert read_seen(tmp_path) is None

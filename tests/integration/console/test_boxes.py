@@ -150,6 +150,27 @@ def test_two_people_at_once_see_both_versions(page, client, tmp_path):
     assert boxes_in(client.services, first) == [(75, 45, 125, 75)]
 
 
+def test_key_pressed_too_often_saves_once(page, client, tmp_path):
+    first, second, _ = made_set(client.services, tmp_path, NAMES)
+    waiting, saved = [], []
+    page.route(f"**/api/v1/boxes/pictures/{second}", waiting.append)
+    page.on("request", lambda request: saved.append(request.url) if request.method == "PUT" else None)
+    editor(page, client, first)
+    press(page, "n")
+    with page.expect_response("**/api/v1/boxes/pictures/*"):
+        press(page, "Enter")
+    press(page, "Enter", "Enter")  # the next picture is not here yet
+    while len(waiting) < 2:  # it is read ahead, and then to be shown
+        page.wait_for_timeout(5)
+    for route in waiting:
+        route.continue_()
+    expect(page.locator("#boxes-name")).to_have_text("b.png")
+    expect(page.get_by_role("alert")).to_be_hidden()
+    assert saved == [f"{client.url}/api/v1/boxes/pictures/{first}"]
+    assert boxes_in(client.services, first) == [(75, 45, 125, 75)]
+    page.unroute_all()
+
+
 @pytest.mark.data
 def test_real_photos_by_keyboard(page, client, tmp_path):
     folder = DATA / "playing_cards/train"
