@@ -15,6 +15,7 @@ from trainer.inbox.command import run_inbox
 from trainer.options import build_parser
 from trainer.pasting.command import run_expand
 from trainer.pasting.self_tuning.command import run_self_tune
+from trainer.tables.command import run_table
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
         "label": _label,
         "inbox": run_inbox,
         "self-tune": run_self_tune,
+        "table": run_table,
     }
     return commands.get(args.command, _train)(args)
 

@@ -12,6 +12,7 @@ from trainer.catalogue.command import add_embed, add_seal
 from trainer.inbox.command import add_inbox
 from trainer.pasting.command import add_expand
 from trainer.pasting.self_tuning.command import add_self_tune
+from trainer.tables.command import add_table
 
 _TRAINED = {
     "detector": "train a detector, which finds objects in a frame",
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     find.add_argument("--model", type=Path, required=True, help="run folder of the finder")
     add_find_arguments(find)
     _add_evaluate(commands)
+    add_table(commands)
     return parser
 
 

@@ -1,0 +1,138 @@
+"""Fills a table: each method with each seed, then the mean and the spread over seeds. Goes on after a stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edge.durable import write_durably
+from edge.errors import TrainError
+from edge.file_names import distinct_file_names
+from trainer.disk_errors import report_disk_errors
+from trainer.tables.table import Measures, Request, Table
+
+log = logging.getLogger(__name__)
+
+# Of Student's distribution, two-sided 95 %, by the number of seeds; from 11 on, the normal distribution's is close.
+_STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Sequence[str] | None) -> dict[str, Any]:
+    """Measure what is missing, and write `table.json` and `table.md` into the folder of the request.
+
+    Args:
+        table: the table.
+        request: data and settings.
+        seeds: random seeds; a table that draws nothing at random uses the first.
+        methods: rows to fill; None: all.
+
+    Returns:
+        The content of `table.json`: each method with its mean, standard deviation and 95 % interval over seeds.
+
+    Raises:
+        TrainError: a method is unknown, the folder holds a table of another request, or a measurement failed.
+    """
+    listed = list(table.methods(request))
+    if unknown := [name for name in methods or () if name not in listed]:
+        raise TrainError(f"--methods: {unknown[0]!r} is no row of {table.name}; choose from {', '.join(listed)}")
+    chosen = [name for name in listed if methods is None or name in methods]
+    names = distinct_file_names(chosen)
+    with report_disk_errors(f"{request.out}: the table cannot be written"):
+        request.out.mkdir(parents=True, exist_ok=True)
+        _keep_request(table, request)
+        rows: dict[str, dict[int, Measures]] = {}
+        for seed in seeds if table.seeded else seeds[:1]:
+            for method in chosen:
+                place = request.runs / f"{names[method]}-{seed}"
+                rows.setdefault(method, {})[seed] = _measured(table, request, method, seed, place)
+        report = _report(table, request, rows)
+        write_durably(request.out / "table.json", (json.dumps(report, indent=1) + "\n").encode())
+        write_durably(request.out / "table.md", markdown(report).encode())
+    return report
+
+
+def _keep_request(table: Table, request: Request) -> None:
+    """Note the request in the folder; refuse to mix the rows of two."""
+    asked = json.dumps({"table": table.name, **asdict(request), "out": ""}, default=str, sort_keys=True)
+    note = request.out / "request.json"
+    if note.is_file() and note.read_text() != asked:
+        raise TrainError(f"{request.out}: holds a table of other data or settings; give another folder")
+    write_durably(note, asked.encode())
+
+
+def _measured(table: Table, request: Request, method: str, seed: int, place: Path) -> Measures:
+    done = place / "measures.json"
+    if done.is_file():
+        found: dict[str, Any] = json.loads(done.read_text())
+        return found["measures"]  # type: ignore[no-any-return]
+    place.mkdir(parents=True, exist_ok=True)
+    started = time.process_time()
+    measures = table.measure(request, method, seed, place)
+    cpu_s = round(time.process_time() - started, 1)
+    write_durably(done, json.dumps({"measures": measures, "cpu_s": cpu_s}).encode())
+    log.info("%s, %s, seed %d: %s", table.name, method, seed, measures)
+    return measures
+
+
+def _report(table: Table, request: Request, rows: dict[str, dict[int, Measures]]) -> dict[str, Any]:
+    listed = [
+        {
+            "method": method,
+            "seeds": sorted(by_seed),
+            "measures": _over_seeds([by_seed[seed] for seed in sorted(by_seed)]),
+        }
+        for method, by_seed in rows.items()
+    ]
+    settings = {key: value for key, value in asdict(request).items() if key not in {"out", "root"}}
+    return {
+        "table": table.name,
+        "source": table.source,
+        "what": table.what,
+        "columns": list(table.columns),
+        "settings": json.loads(json.dumps(settings, default=str)),
+        "rows": listed,
+    }
+
+
+def _over_seeds(measured: Sequence[Measures]) -> dict[str, dict[str, Any]]:
+    """Return mean, standard deviation and the 95 % interval of the mean of each column."""
+    summary: dict[str, dict[str, Any]] = {}
+    for column in dict.fromkeys(key for one in measured for key in one):
+        values = [one[column] for one in measured if column in one]
+        summary[column] = {"mean": statistics.fmean(values), "values": values}
+        if len(values) > 1:
+            deviation = statistics.stdev(values)
+            half = _STUDENT.get(len(values), 1.96) * deviation / len(values) ** 0.5
+            mean = summary[column]["mean"]
+            summary[column] |= {"sd": deviation, "interval": [mean - half, mean + half]}
+    return summary
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Return a report as a Markdown page: one row for each method, mean ± standard deviation over seeds."""
+    columns = report["columns"]
+    lines = [
+        f"# {report['table']}",
+        "",
+        f"{report['source']}. {report['what']}",
+        "",
+        f"| method | seeds | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for row in report["rows"]:
+        cells = [_cell(row["measures"].get(column)) for column in columns]
+        lines.append(f"| {row['method']} | {len(row['seeds'])} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(measure: dict[str, Any] | None) -> str:
+    if measure is None:
+        return ""
+    spread = f" ± {measure['sd']:.3f}" if "sd" in measure else ""
+    return f"{measure['mean']:.3f}{spread}"
