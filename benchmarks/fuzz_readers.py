@@ -225,6 +225,55 @@ def _cars(root: Path) -> Path:
     return root / "cars_annos.mat"
 
 
+def _tables(name: str, texts: dict[str, str], *pictures: str) -> Callable[[Path], Path]:
+    """Build a set of text tables and pictures; the file of this name is mutated."""
+
+    def build(root: Path) -> Path:
+        from tests.dataset_formats.samples import picture
+
+        for number, one in enumerate(pictures):
+            if not (root / one).is_file():
+                picture(root / one, number)
+        for one, text in texts.items():
+            _whole(one, text)(root)
+        return root / name
+
+    return build
+
+
+AIRCRAFT = {
+    "images_variant_train.txt": "0000001 707-320\n0000002 A340-300\n",
+    "images_variant_test.txt": "0000003 707-320\n",
+    "images_family_train.txt": "0000001 Boeing 707\n0000002 A340\n",
+    "images_box.txt": "0000001 3 4 40 30\n0000002 1 1 48 32\n",
+}
+PETS = {
+    "annotations/list.txt": "#Image CLASS-ID SPECIES BREED\nAbyssinian_1 1 1 1\nbeagle_2 2 2 1\n",
+    "annotations/trainval.txt": "Abyssinian_1 1 1 1\n",
+    "annotations/test.txt": "beagle_2 2 2 1\n",
+}
+VERI_ITEM = '<Item imageName="0001_c001_1.jpg" vehicleID="0001" cameraID="c001" colorID="5" typeID="1" />'
+VERI = {
+    "name_train.txt": "0001_c001_1.jpg\n0001_c002_1.jpg\n",
+    "name_query.txt": "0002_c001_1.jpg\n",
+    "name_test.txt": "0002_c001_1.jpg\n",
+    "train_label.xml": '<?xml version="1.0" encoding="gb2312"?>'
+    f"<TrainingImages><Items>{VERI_ITEM}</Items></TrainingImages>",
+}
+VEHICLE_ID = {
+    "train_test_split/train_list.txt": "0000001 7\n0000002 8\n",
+    "train_test_split/test_list_800.txt": "0000003 9\n",
+    "attribute/color_attr.txt": "7 1\n8 2\n",
+}
+_AIRCRAFT_PICTURES = tuple(f"images/000000{number}.jpg" for number in (1, 2, 3))
+_PETS_PICTURES = ("images/Abyssinian_1.jpg", "images/beagle_2.jpg")
+_VERI_PICTURES = (
+    *(f"image_train/0001_c00{number}_1.jpg" for number in (1, 2)),
+    "image_query/0002_c001_1.jpg",
+    "image_test/0002_c001_1.jpg",
+)
+_VEHICLE_ID_PICTURES = tuple(f"image/000000{number}.jpg" for number in (1, 2, 3))
+
 # name: (builder of the set, which returns the file to mutate; layout; whether the folder is read or the file)
 FORMATS: dict[str, tuple[Callable[[Path], Path], str, bool]] = {
     "coco": (_whole("scenes.json", json.dumps(COCO)), "coco", False),
@@ -242,6 +291,12 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], str, bool]] = {
     "cub_boxes": (_cub("bounding_boxes"), "cub", True),
     "sop": (_sop, "sop", True),
     "cars": (_cars, "cars", True),
+    "aircraft": (_tables("images_variant_train.txt", AIRCRAFT, *_AIRCRAFT_PICTURES), "aircraft", True),
+    "aircraft_boxes": (_tables("images_box.txt", AIRCRAFT, *_AIRCRAFT_PICTURES), "aircraft", True),
+    "pets": (_tables("annotations/trainval.txt", PETS, *_PETS_PICTURES), "pets", True),
+    "veri": (_tables("name_train.txt", VERI, *_VERI_PICTURES), "veri", True),
+    "veri_labels": (_tables("train_label.xml", VERI, *_VERI_PICTURES), "veri", True),
+    "vehicle_id": (_tables("train_test_split/train_list.txt", VEHICLE_ID, *_VEHICLE_ID_PICTURES), "vehicle_id", True),
 }
 
 

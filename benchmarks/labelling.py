@@ -105,10 +105,9 @@ SETS = {"cards_train": lambda: cards("train"), "cards_test": lambda: cards("test
 
 def measure_set(name: str) -> None:
     """Measure every cue alone, all cues, cues with DDT, and with priors from one example box."""
-    from benchmarks.map_boxes import box_of_map, scda_map
     from edge.imaging.image import read_image
     from trainer.labelling.proposals import Priors, propose, select_best
-    from trainer.labelling.regions import CUES
+    from trainer.labelling.regions import CUES, box_of_map, scda_map
 
     truth = SETS[name]()
     images = {path: read_image(path) for path in truth}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.peer_losses import Peer
-
 EPOCHS = 6  # for a method with one pass over each picture; half with two
 DIM = 192  # length of the joint vector of every trained method
 SHORTER = (12, 24, 48, 96)
@@ -26,8 +24,7 @@ class Method:
 
     changes: dict[str, Any] = field(default_factory=dict)  # changes to the embedder's recipe
     passes: int = 1  # over each picture and epoch: 2 with region confusion
-    untrained: str | None = None  # a variant of Scda, or `average`
-    peer: Peer | None = None  # the loss of pytorch-metric-learning that replaces the project's losses
+    untrained: str | None = None  # a FreeMethod
 
 
 # The softmax that every method is compared with, and the batches of pairwise losses.
@@ -60,9 +57,9 @@ METHODS = {
     "[max;avg], HCL": Method(BOTH | HARD),
     "[max;avg], HDCL": Method(BOTH | HARD | {"decorrelation": 0.1}),
     "[max;avg], HDCL, alpha 100": Method(BOTH | HARD | {"decorrelation": 0.1, "scale": 100.0}),
-    "contrastive (peer)": Method(PLAIN, peer="contrastive"),
-    "triplet (peer)": Method(PLAIN, peer="triplet"),
-    "proxy anchor (peer)": Method(PLAIN, peer="proxy_anchor"),
+    "contrastive": Method(PLAIN | {"loss": "contrastive"}),
+    "triplet": Method(PLAIN | {"loss": "triplet"}),
+    "proxy anchor": Method(PLAIN | {"loss": "proxy_anchor"}),
     "plain pooling, distilled": Method(PLAIN | {"teacher": "teacher", "distil": 5.0}),
     "Matryoshka": Method(PLAIN | {"shorter_dims": SHORTER}),
     "MFFG literal, as printed, random start": Method(

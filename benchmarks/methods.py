@@ -23,7 +23,7 @@ import shutil
 import sys
 import time
 from datetime import date
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,6 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import method_list  # noqa: E402
 from benchmarks.grocery import machine  # noqa: E402
-from benchmarks.peer_losses import PeerLoss  # noqa: E402
-from benchmarks.scda import Scda  # noqa: E402
 from dataset_formats.records import Sample  # noqa: E402
 from edge.inference.preprocess import to_canvas  # noqa: E402
 from edge.manifest import Head, Preprocess  # noqa: E402
@@ -47,6 +45,7 @@ from trainer.loop.training_loop import keep_freed_memory  # noqa: E402
 from trainer.metrics import map_at_r, rank, recall_at, similarity  # noqa: E402
 from trainer.models.backbone import create_trunk  # noqa: E402
 from trainer.models.networks import ModelCard, load_model  # noqa: E402
+from trainer.models.scda_network import FreeEmbedder  # noqa: E402
 from trainer.recipe import ClassifierRecipe, EmbedderRecipe  # noqa: E402
 from trainer.synthetic.write_dataset import write_dataset  # noqa: E402
 from trainer.tasks.classifier import train_classifier  # noqa: E402
@@ -117,8 +116,7 @@ def evaluate_once(work: Path, name: str, seed: int) -> None:
         started = time.process_time()
         out = work / "run"
         shutil.rmtree(out, ignore_errors=True)
-        joint_loss = partial(PeerLoss, method.peer) if method.peer else None
-        card = train_embedders(recipe, out, joint_loss)[0]
+        card = train_embedders(recipe, out)[0]
         trained_s = time.process_time() - started
         vectors = embed(work, load_model(out)[0], card)
     row = {"method": name, "seed": seed, "parts": parts_of(work, name, card, vectors)}
@@ -221,7 +219,7 @@ def untrained_vectors(work: Path, trunk: Path, variant: str) -> tuple[ModelCard,
         return card, embed(work, Average(network.trunk), card)
     maps = create_trunk(card.backbone, [8, 16] if variant != "scda" else [16])
     maps.network.load_state_dict(network.trunk.network.state_dict())
-    return card, embed(work, Scda(maps.eval(), variant), card)
+    return card, embed(work, FreeEmbedder(maps.eval(), variant), card)
 
 
 def embed(work: Path, module: torch.nn.Module, card: ModelCard) -> Vectors:

@@ -22,14 +22,16 @@ _CHANGE_THE_MEANING = re.compile(
     r"(bbox_?)?[xywh][012]?|[xy]_?(min|max)|left|top|right|bottom|b?box(es)?|segmentation|polygon|points|outline|"
     r"rotation|angle|(is_?)?crowd|isgroupof|ignore|difficult"
 )
+_ATTRIBUTE = "attribute:"  # how the name of a column of attributes begins
 _NOTHING = ("", "0", "0.0", "false", "no")  # values of a flag that is not set
 _TRIED = 100  # rows that decide which folder the paths start from
 
 
 def read_index(file: Path, root: Path | None = None) -> Listing:
-    """Read a CSV with columns path, split, category (or coarse), item (or fine), optionally label.
+    """Read a CSV with columns path, split, category (or coarse), item (or fine), optionally label and camera.
 
-    The column `also`, ids that an item had elsewhere, is only for `edge-sync gallery add`.
+    A column `attribute:NAME`, such as `attribute:colour`, tells an attribute of the object; empty: unknown. The column
+    `also`, ids that an item had elsewhere, is only for `edge-sync gallery add`.
 
     If no row has a split, every fifth picture of an item is for validation. A picture that is listed twice with other
     items or splits is read twice and noticed.
@@ -46,7 +48,8 @@ def read_index(file: Path, root: Path | None = None) -> Listing:
         if name not in table.columns and other in table.columns:
             table.rename(other, name)
     table.require(*_NEEDED)
-    table.noticed += _unused(table, {*_NEEDED, "split", "label", "also"})
+    attributes = [name for name in table.columns if name.startswith(_ATTRIBUTE) and name != _ATTRIBUTE]
+    table.noticed += _unused(table, {*_NEEDED, "split", "label", "also", "camera", *attributes})
     rows = complete_rows(table, table.rows, _NEEDED)
     samples = _without_repeats(table, _with_splits(table, rows), root)
     if not samples:
@@ -131,7 +134,15 @@ def _without_repeats(table: Table, rows: Iterable[Row], root: Path | None) -> li
     repeated, contradicting, leaking = [], [], []
     samples = []
     for line, values, path in find_pictures(table, rows, "path", root or root_of(table, "path")):
-        sample = Sample(path, values["split"], values["category"], values["item"], values.get("label", ""))
+        sample = Sample(
+            path,
+            values["split"],
+            values["category"],
+            values["item"],
+            values.get("label", ""),
+            camera=values.get("camera", ""),
+            attributes=_attributes_of(values),
+        )
         others = by_path[path]
         same = [one for one in others if (one.category, one.item) == (sample.category, sample.item)]
         if any(one.split == sample.split for one in same):
@@ -151,6 +162,12 @@ def _without_repeats(table: Table, rows: Iterable[Row], root: Path | None) -> li
     ):
         table.noticed += in_bulk(f"{table.file}: {what}", found)
     return samples
+
+
+def _attributes_of(values: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return name and value of each attribute that a row tells."""
+    columns = [name for name in values if name.startswith(_ATTRIBUTE) and name != _ATTRIBUTE]
+    return tuple((name.removeprefix(_ATTRIBUTE).strip(), values[name]) for name in columns if values[name])
 
 
 def _unused(table: Table, used: Collection[str]) -> list[str]:

@@ -17,9 +17,14 @@ from dataset_formats.folders import contents_of, innermost_folder, read_folders
 from dataset_formats.index import INDEX_FILE, read_index
 from dataset_formats.label_studio.reader import looks_like_label_studio, read_label_studio
 from dataset_formats.notices import in_bulk, printable
+from dataset_formats.published.aircraft import looks_like_aircraft, read_aircraft
 from dataset_formats.published.cars import find_cars, looks_like_cars, read_cars
 from dataset_formats.published.cub import read_cub
+from dataset_formats.published.dogs import looks_like_dogs, read_dogs
+from dataset_formats.published.flowers import looks_like_flowers, read_flowers
+from dataset_formats.published.pets import looks_like_pets, read_pets
 from dataset_formats.published.sop import read_sop
+from dataset_formats.published.vehicles import looks_like_vehicle_id, looks_like_veri, read_vehicle_id, read_veri
 from dataset_formats.records import Layout, Listing, NamedBox, Sample
 from dataset_formats.tags import looks_like_tags, read_tags
 from dataset_formats.text_files import exists, is_file
@@ -28,10 +33,13 @@ from dataset_formats.xml_files import root_tag
 from dataset_formats.yolo.reader import looks_like_yolo, read_yolo
 from edge.errors import DataError
 
-BOXED: tuple[Layout, ...] = ("coco", "voc", "yolo", "tags", "rpc", "cub", "cars", "label_studio", "cvat")  # have boxes
+BOXED: tuple[Layout, ...] = (
+    "coco", "voc", "yolo", "tags", "rpc", "cub", "cars", "dogs", "aircraft", "label_studio", "cvat",
+)  # have boxes  # fmt: skip
 _ROOTED: tuple[Layout, ...] = ("index", "coco", "label_studio", "cvat")  # take the folder of their pictures
-_PUBLISHED: tuple[Layout, ...] = ("cub", "cars", "sop")  # have a published split
-_OF_ONE_SET: tuple[Layout, ...] = ("cub", "cars", "sop", "rpc")  # nothing else has their files
+# Have a published split with classes that training does not have.
+_PUBLISHED: tuple[Layout, ...] = ("cub", "cars", "sop", "dogs", "aircraft", "flowers", "pets", "veri", "vehicle_id")
+_OF_ONE_SET: tuple[Layout, ...] = (*_PUBLISHED, "rpc")  # nothing else has their files
 _BY_SUFFIX: dict[str, Layout] = {
     ".csv": "index",
     ".tsv": "index",
@@ -111,6 +119,12 @@ def _of_folder(folder: Path) -> list[Layout]:
         "cub": lambda: has("image_class_labels.txt", "CUB_200_2011"),
         "sop": lambda: has("Ebay_train.txt", "Ebay_test.txt", "Stanford_Online_Products"),
         "cars": lambda: looks_like_cars(folder),
+        "dogs": lambda: looks_like_dogs(folder),
+        "aircraft": lambda: looks_like_aircraft(folder),
+        "flowers": lambda: looks_like_flowers(folder),
+        "pets": lambda: looks_like_pets(folder),
+        "veri": lambda: looks_like_veri(folder),
+        "vehicle_id": lambda: looks_like_vehicle_id(folder),
         "rpc": lambda: has(*(f"instances_{split}2019.json" for split in ("train", "val", "test"))),
         "coco": lambda: holds_coco(folder),
         "tags": lambda: looks_like_tags(folder),
@@ -150,7 +164,7 @@ def read_listing(
         path: file or folder.
         root: folder of the paths in an index, COCO, Label Studio or CVAT file; None: as the reader finds it.
         layout: None: detect it.
-        published: split by the published class-disjoint protocol (CUB, Cars; SOP's own splits are such).
+        published: split by the published class-disjoint protocol; the own splits of SOP, VeRi and VehicleID are such.
         boxed: the caller needs boxes.
 
     Raises:
@@ -161,7 +175,7 @@ def read_listing(
     if not exists(path):
         raise DataError(f"{path}: not found; give a data set of layout {layout}")
     if published and layout not in _PUBLISHED:
-        raise DataError(f"{path}: layout {layout} has no published split; only cub, cars and sop have one")
+        raise DataError(f"{path}: layout {layout} has no published split; only {', '.join(_PUBLISHED)} have one")
     if root is not None and layout not in _ROOTED:
         raise DataError(f"{path}: layout {layout} takes no root; only {', '.join(_ROOTED)} take one")
     listing = _read(path, root, layout, published=published)
@@ -207,6 +221,12 @@ def _read(path: Path, root: Path | None, layout: Layout, *, published: bool) -> 
         "cub": lambda: read_cub(folder, published=published),
         "cars": lambda: read_cars(path if path.is_dir() else find_cars(path), published=published),
         "sop": lambda: read_sop(folder),
+        "dogs": lambda: read_dogs(folder, published=published),
+        "aircraft": lambda: read_aircraft(folder, published=published),
+        "flowers": lambda: read_flowers(folder, published=published),
+        "pets": lambda: read_pets(folder, published=published),
+        "veri": lambda: read_veri(folder),
+        "vehicle_id": lambda: read_vehicle_id(folder),
         "rpc": lambda: read_rpc(folder),
         "label_studio": lambda: _read_tasks(path, root),
         "cvat": lambda: read_cvat(path, root),

@@ -8,7 +8,10 @@ from typing import Any, Literal
 
 from edge.types import Box
 
-Layout = Literal["index", "folders", "coco", "voc", "yolo", "tags", "cub", "cars", "sop", "rpc", "label_studio", "cvat"]
+Layout = Literal[
+    "index", "folders", "coco", "voc", "yolo", "tags", "cub", "cars", "sop", "rpc", "label_studio", "cvat",
+    "dogs", "aircraft", "flowers", "pets", "veri", "vehicle_id",
+]  # fmt: skip
 ONE_CATEGORY = "object"  # category of every item in a data set without any
 
 
@@ -22,6 +25,8 @@ class Sample:
     item: str
     label: str = ""  # the item's name for people
     box_px: Box | None = None  # where the object is; None: the whole picture
+    camera: str = ""  # that took the picture; empty: unknown
+    attributes: tuple[tuple[str, str], ...] = ()  # what else is known of the object: name and value, such as colour red
 
 
 @dataclass(frozen=True, slots=True)

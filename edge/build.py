@@ -20,12 +20,13 @@ from edge.engine_store.engine_store import EngineStore
 from edge.engine_store.process_memory import default_budget_bytes
 from edge.errors import FinesightError
 from edge.finder.finder import open_finder
+from edge.gallery.attributes import joined
 from edge.gallery.generation import Gallery, read_gallery
 from edge.gallery.index_cache import CACHE_NAME, IndexCache
 from edge.gallery.loaded_gallery import LoadedGallery, load_gallery
 from edge.gallery.search import IndexKind
 from edge.inference.engine import BUILDING_BACKENDS, RUNS, Precision, has_precision, unusable
-from edge.inference.engine_choice import Model, choice_path, models_of, read_choice, resolve
+from edge.inference.engine_choice import Model, choice_path, models_of, precision_of, read_choice, resolve
 from edge.inference.open_models import OpenOptions
 from edge.inference.stages import load_stages
 from edge.manifest import FinderModel
@@ -35,6 +36,7 @@ from edge.recognition.chosen_engines import WantedEngines, distrust_engines, pro
 from edge.recognition.gpu_engines import GpuEngines
 from edge.recognition.hot_swap import ActiveModels
 from edge.recognition.loaded_models import LoadedModels
+from edge.recognition.operating_point import at_operating_point
 from edge.telemetry.counters import Counters
 from edge.types import Counts
 
@@ -199,10 +201,10 @@ def tensorrt_files(
         is_finder = isinstance(model, FinderModel)
         if is_finder and config.recognition.seek is None:
             continue
-        for form in forms_of(name, model, "fp32" if is_finder else config.engine.precision):
+        for form in forms_of(name, model, precision_of(model, "tensorrt", config.engine.precision)):
             found[bundle.folder / model.every_file[form], model.max_batch] = None
             if isinstance(model, FinderModel):
-                found[bundle.folder / model.conversion, 1] = None
+                found[bundle.folder / model.conversion_for(form), 1] = None
     return list(found)
 
 
@@ -226,6 +228,7 @@ def load_pair(
 
     Raises:
         GalleryError: the gallery is wrong inside.
+        BundleError: it has no threshold for what the configuration promises.
         EngineError: a model cannot run here.
     """
 
@@ -239,6 +242,7 @@ def _load_with_finder(
     config: DeviceConfig, counts: Counts, bundle: Bundle, gallery: Gallery, previous: LoadedGallery | None
 ) -> LoadedModels:
     models = _load(bundle, gallery, config.engine, config.state_dir, counts, previous, config.gallery.index)
+    models = replace(models, open_sets=at_operating_point(models.open_sets, config.gallery))
     if config.recognition.seek is None:
         return models
     model = bundle.manifest.finder
@@ -248,7 +252,10 @@ def _load_with_finder(
         return models
     options = _open_options(config.engine, config.state_dir)
     choice = read_choice(choice_path(config.state_dir, bundle.manifest))
-    finder = open_finder(bundle.folder, model, config.engine.backend, options, choice, models.stages.store)
+    engine = config.engine
+    finder = open_finder(
+        bundle.folder, model, engine.backend, options, choice, models.stages.store, precision=engine.precision
+    )
     return replace(models, finder=finder)
 
 
@@ -305,4 +312,5 @@ def _load(
         loaded.silhouettes,
         spaces=dict(loaded.spaces),
         gallery=loaded,
+        attributes=joined(loaded.attributes),
     )

@@ -261,9 +261,13 @@ def _find(arguments: argparse.Namespace) -> int:
 
     bundle = read_bundle(arguments.bundle)
     if bundle.manifest.finder is None:
-        raise BundleError(f"{arguments.bundle}: holds no finder; give a bundle that was packed with one")
+        raise BundleError(
+            f"{arguments.bundle}: holds no finder; train one with edge-train finder -c configs/train/demo-finder.yaml, "
+            f"and add it with edge-quantize pack --base {arguments.bundle} --finder RUN"
+        )
     finder = open_finder(bundle.folder, bundle.manifest.finder)
-    print(json.dumps(find(finder, parse_queries(arguments.query), arguments.scene, arguments.out), indent=1))
+    found = find(finder, parse_queries(arguments.query), arguments.scene, arguments.out, arguments.known)
+    print(json.dumps(found, indent=1))
     return 0
 
 
@@ -362,6 +366,20 @@ def _gallery_status(arguments: argparse.Namespace) -> int:
     return _print_answer(arguments, describe_gallery(gallery), "\n".join(format_gallery(gallery)))
 
 
+def _gallery_cut(arguments: argparse.Namespace) -> int:
+    from edge.bundle.bundle import read_bundle
+    from edge.gallery.cut import cut_gallery
+    from edge.gallery.generation import read_gallery
+    from edge.inference.stages import load_stages
+
+    bundles = [read_bundle(folder) for folder in (arguments.whole, arguments.bundle)]
+    whole, part = (load_stages(one.folder, one.manifest, "onnxruntime").embedders for one in bundles)
+    gallery, cut = cut_gallery(read_gallery(arguments.gallery), whole, part, arguments.out)
+    result = {"gallery": gallery.generation, "categories": [asdict(one) for one in cut]}
+    lines = [f"{one.category}: {one.items} items, {one.numbers} of {one.before} numbers a vector" for one in cut]
+    return _print_answer(arguments, result, "\n".join([f"{arguments.out}: gallery {gallery.generation}", *lines]))
+
+
 _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "status": _status,
@@ -383,4 +401,5 @@ _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "bundle activate": _bundle_activate,
     "bundle rollback": _bundle_rollback,
     "gallery status": _gallery_status,
+    "gallery cut": _gallery_cut,
 }

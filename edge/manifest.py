@@ -190,6 +190,9 @@ class ClassifierModel(_Model):
     temperature: Annotated[float, Field(ge=1e-4, le=1e4)] = 1.0  # logits are divided by it before softmax
     threshold: Real = 0.5  # below it the answer is unknown_category, unless a match confirms the category
     descriptor_dim: Annotated[int, Field(ge=0, le=MAX_DIM)] = 0  # length of its descriptor output; 0: it has none
+    # Lowest largest logit of a crop that shows one of its categories; below it the crop is unfamiliar, and its
+    # probabilities sum to a quarter only, see edge.inference.stages. None: every crop is familiar
+    least_logit: Real | None = None
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """Return the output shapes for a batch, in order: one logit per label, then the descriptor if there is one."""
@@ -200,8 +203,9 @@ class ClassifierModel(_Model):
 class Head(_ManifestPart):
     """One part of the joint embedding."""
 
-    # sum: the sum of the first three, which cannot be separated; classifier: the classifier's descriptor
-    name: Literal["class", "local", "outline", "sum", "classifier"]
+    # sum: the sum of the first three, which cannot be separated; classifier: the classifier's descriptor; whitened: all
+    # parts of a joint vector after its whitening, which cannot be separated
+    name: Literal["class", "local", "outline", "sum", "classifier", "whitened"]
     dim: Annotated[int, Field(ge=1, le=MAX_DIM)]  # numbers of the part
 
 
@@ -216,6 +220,9 @@ class OpenSet(_ManifestPart):
     operating_points: Annotated[
         dict[Name, Real], Field(max_length=100)
     ] = {}  # thresholds for other shares: {"0.01": 0.83, ...}
+    risk: Fraction | None = None  # target share of wrong names among all that `threshold` accepts; None: not used
+    # Thresholds for shares of wrong names, {"0.01": 0.91, ...}, without those that the held-out pictures could not show
+    risk_points: Annotated[dict[Name, Real], Field(max_length=100)] = {}
     # Whether slope and midpoint were fitted on enough held-out answers; if not, no probability is told.
     calibrated: bool = True
 
@@ -263,6 +270,23 @@ class LocaliserModel(_Model):
         return [(rows, 1, self.preprocess.height // self.stride, self.preprocess.width // self.stride)]
 
 
+class Whitening(_ManifestPart):
+    """A linear map of joint vectors, fitted when the bundle was packed, see edge.inference.postprocess.
+
+    Vectors after it have one head, `whitened`, so that a device that does not know the map refuses the bundle.
+    """
+
+    # float32, little-endian; for each number of the whitened vector, its row of the map, then its offset for photos and
+    # for pictures on a plain background
+    file: RelativePath
+    parts: Annotated[list[Head], Field(min_length=1, max_length=_MAX_OUTPUTS)]  # of the vector that it maps
+
+    @property
+    def dim(self) -> int:
+        """Length of the vector that it maps."""
+        return sum(head.dim for head in self.parts)
+
+
 class EmbedderModel(_Model):
     """Maps a crop of one of its categories to a unit vector."""
 
@@ -279,6 +303,23 @@ class EmbedderModel(_Model):
     # Share of the classifier's descriptor in a cosine; above 0 the descriptor is the last part of the joint vector.
     classifier_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gathering: Fraction = 0.0  # how far gallery vectors are shrunk to their item's centroid before search
+    whitening: Whitening | None = None  # the last step of each vector; None: the joint vector is the vector
+
+    @model_validator(mode="after")
+    def _whitening_fits(self) -> "EmbedderModel":
+        names = [head.name for head in self.heads]
+        if self.whitening is None:
+            if "whitened" in names:
+                raise ValueError(f"found heads {names} without whitening; pack the bundle again")
+            return self
+        if names != ["whitened"] or "whitened" in [part.name for part in self.whitening.parts]:
+            raise ValueError(f"found heads {names} with whitening, expected whitened alone, of other parts")
+        if self.whitening.dim > MAX_DIM or self.dim * self.whitening.dim > MAX_ELEMENTS:
+            raise ValueError(
+                f"found whitening of {self.whitening.dim} numbers to {self.dim}, expected at most {MAX_DIM}, and "
+                f"{MAX_ELEMENTS} numbers of the map"
+            )
+        return self
 
     def compatible_gallery(self, category: str, space_id: str) -> CompatibleGallery | None:
         """Return how to search a gallery of another space; None if the spaces are not compatible."""
@@ -298,7 +339,12 @@ class EmbedderModel(_Model):
     @property
     def own_dim(self) -> int:
         """Length of the part of the joint vector that this model outputs."""
-        return sum(head.dim for head in self.heads if head.name != "classifier")
+        return sum(head.dim for head in self.parts if head.name != "classifier")
+
+    @property
+    def parts(self) -> list[Head]:
+        """Parts of the joint vector, before its whitening if there is one."""
+        return self.heads if self.whitening is None else self.whitening.parts
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """Return the output shapes for a batch: the model's part of the joint vector."""
@@ -312,10 +358,21 @@ class FinderModel(_Model):
     channels: Annotated[int, Field(ge=1, le=MAX_DIM)]  # channels of the representation
     guide: _Channels  # channels of the scene that are input to the conversion, beside the heat maps
     conversion: RelativePath  # FP32 ONNX model: heat maps and guide in, one heat map out
+    # INT8 model of the conversion, which runs beside an INT8 trunk; None: the FP32 one does
+    conversion_int8: RelativePath | None = None
     score_threshold: Real = 0.6  # lowest score of a box: its peak in the heat map times its similarity
     # Only finders trained before the verification step have it. Their score means something else, so they are not run
     # (ADR 0010).
     map_threshold: Real | None = None
+
+    @property
+    def conversions(self) -> list[str]:
+        """Paths of every form of the conversion."""
+        return [self.conversion, *([self.conversion_int8] if self.conversion_int8 else [])]
+
+    def conversion_for(self, form: str) -> str:
+        """Return the path of the conversion that runs beside a form of the trunk."""
+        return self.conversion_int8 if form == "ort-u8" and self.conversion_int8 else self.conversion
 
     def output_shapes(self, rows: int) -> list[tuple[int, ...]]:
         """Return the trunk's output shapes for a batch: the representation, then the guide if there is one."""
@@ -366,7 +423,8 @@ class Manifest(_ManifestPart):
         models += [model for model in single if model is not None]
         used = {path for model in models for path in model.every_file.values()}
         used |= {probe.path for probe in self.probes} | {probe.path for probe in self.scene_probes}
-        used |= {self.finder.conversion} if self.finder is not None else set()
+        used |= set(self.finder.conversions) if self.finder is not None else set()
+        used |= {one.whitening.file for one in self.embedders if one.whitening is not None}
         if missing := sorted(used - listed):
             raise ValueError(f"files does not list {missing}; list every file that a model or probe names")
         embedded = [category for embedder in self.embedders for category in embedder.categories]
@@ -380,7 +438,7 @@ class Manifest(_ManifestPart):
     @model_validator(mode="after")
     def _descriptors_fit(self) -> "Manifest":
         for embedder in self.embedders:
-            head_dims = [head.dim for head in embedder.heads if head.name == "classifier"]
+            head_dims = [head.dim for head in embedder.parts if head.name == "classifier"]
             descriptor_dim = self.classifier.descriptor_dim if self.classifier is not None else 0
             if head_dims != ([descriptor_dim] if embedder.classifier_share else []):
                 raise ValueError(
@@ -435,6 +493,16 @@ def embedding_space_id(
     if classifier is not None:
         parts["classifier"] = classifier
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def whitened_space_id(space_id: str, whitening_sha256: str) -> str:
+    """Return the id of a space after its whitening.
+
+    Args:
+        space_id: of the joint vectors.
+        whitening_sha256: of the file of the map.
+    """
+    return hashlib.sha256(f"{space_id} whitened {whitening_sha256}".encode()).hexdigest()
 
 
 def parse_manifest(text: str | bytes, where: str) -> Manifest:

@@ -41,9 +41,7 @@ def build_parser(log_level: str) -> argparse.ArgumentParser:
     schema = _plain_verb(verbs, "schema", "print the JSON Schema of the configuration file")
     schema.set_defaults(verb="schema")
     _add_bundle(verbs)
-    gallery = _plain_verb(verbs, "gallery", "show what the device can recognise")
-    actions = gallery.add_subparsers(metavar="ACTION", required=True)
-    _state_verb(actions, "gallery status", "count the items of each category in the active generation")
+    _add_gallery(verbs)
     return parser
 
 
@@ -196,6 +194,9 @@ def add_find_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("found"), help="folder for the output pictures; default: %(default)s"
     )
+    parser.add_argument(
+        "--known", type=Path, help="folder LABEL/PICTURE of known things; each found one takes the nearest ones' label"
+    )
 
 
 def _add_bundle(verbs: Any) -> None:
@@ -218,6 +219,23 @@ def _add_bundle(verbs: Any) -> None:
     activate.add_argument("bundle", nargs="?", help="slot or bundle id; default: the bundle installed or pulled last")
     activate.add_argument("--gallery", help="generation; default: the gallery installed or pulled last")
     _state_verb(actions, "bundle rollback", "activate the previous bundle and gallery again")
+
+
+def _add_gallery(verbs: Any) -> None:
+    gallery = _plain_verb(verbs, "gallery", "show what the device can recognise, or cut a smaller gallery")
+    actions = gallery.add_subparsers(metavar="ACTION", required=True)
+    _state_verb(actions, "gallery status", "count the items of each category in the active generation")
+    cut = _plain_verb(
+        actions, "cut", "cut the gallery of a smaller embedder out of a stored one, without embedding again"
+    )
+    cut.add_argument("gallery", type=Path, help="gallery folder of the whole embedder")
+    cut.add_argument("--whole", type=Path, required=True, help="bundle folder that the gallery was embedded with")
+    cut.add_argument(
+        "--bundle", type=Path, required=True, help="bundle folder with the smaller embedder (edge-train shrink)"
+    )
+    cut.add_argument("-o", "--out", type=Path, required=True, help="gallery folder to create")
+    _add_json(cut)
+    cut.set_defaults(verb="gallery cut")
 
 
 def _plain_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:

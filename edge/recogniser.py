@@ -28,7 +28,7 @@ from edge.imaging.jpeg_decode import FULL_SIZE, DecodedPicture, Reduction
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.recognise_image import recognise_objects, recognise_picture, reduction_for
 from edge.telemetry.timing import Timings
-from edge.types import Box, Category, Decision, Hit, Image, Match, Reason
+from edge.types import Attribute, Box, Category, Decision, Hit, Image, Match, Reason
 
 Framing = Literal["whole", "detect"]
 CONFIGURATIONS = ("device.yaml", "kiosk.yaml", "camera.yaml")  # in a folder, the first that exists
@@ -45,6 +45,8 @@ class RecognisedObject:
     match: Match | None  # item_id, label, score, margin, probability; None: unknown
     reason: Reason | None  # why there is no match; None exactly when there is one
     top: tuple[Hit, ...]  # nearest items, best first, at most five; also without a match
+    # What near items say, such as its colour: name, value, confidence. Empty where the gallery has no attributes.
+    attributes: tuple[Attribute, ...] = ()
 
     @property
     def label(self) -> str | None:
@@ -180,7 +182,9 @@ class Recogniser:
 
 
 def _describe(box_px: Box, detected_as: str | None, decision: Decision) -> RecognisedObject:
-    return RecognisedObject(box_px, detected_as, decision.category, decision.match, decision.reason, decision.top)
+    return RecognisedObject(
+        box_px, detected_as, decision.category, decision.match, decision.reason, decision.top, decision.attributes
+    )
 
 
 def _configuration(path: Path) -> Path:

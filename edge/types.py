@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # (h, w, 3), RGB
 Mask = NDArray[np.uint8]  # (h, w), 0 or 1
 FloatArray = NDArray[np.float32]
+UNFAMILIAR = 0.24  # sum of a crop's category probabilities where it is like nothing the classifier was trained on
 Silhouette = NDArray[
     np.uint8
 ]  # (512,): 64x64 bits, rows from the top, eight cells a byte, the first in the highest bit
@@ -92,6 +93,7 @@ class Hit:
     score: float
     negative: bool = False  # a negative exemplar: as the nearest, it makes the object unknown
     ambiguous: bool = False  # a taught item that other items are nearly as near as: as the nearest, it is not named
+    taught: bool = False  # to this kiosk; the bundle may never have seen such things
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,15 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Attribute:
+    """What near items say about an object, such as its colour."""
+
+    name: str
+    value: str
+    confidence: float  # 0..1, share of the votes of near items
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The identity of an object, or the reason why it is unknown."""
 
@@ -113,6 +124,7 @@ class Decision:
     match: Match | None
     reason: Reason | None  # None exactly when match is set
     top: tuple[Hit, ...] = ()  # at most five, best first
+    attributes: tuple[Attribute, ...] = ()  # by name; also of unknown objects that near items resemble
 
 
 @dataclass(frozen=True, slots=True)

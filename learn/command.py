@@ -8,40 +8,52 @@ Killed, it goes on where it was; with other photos it begins again, and what peo
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
-import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from tqdm import tqdm
-
+from dataset_formats.layouts import read_listing
+from dataset_formats.notices import report
 from dataset_formats.records import Sample
-from edge.bundle.bundle import read_bundle
 from edge.config.camera_url import parse_source
-from edge.durable import sha256_of, write_durably
+from edge.durable import write_durably
 from edge.errors import TrainError
 from edge.file_names import hashed_file_name
-from edge.gallery.generation import INDEX_NAME
+from learn.crops import INDEX_FILE, CropOptions, cut_scenes, report_of
 from learn.device_folder import KIOSK, clear, install_pair, run_command, write_configurations
 from learn.judge import Verdict, judge, listed_answers
 from learn.memory import read_memory, write_memory
 from learn.networks import make_embedder, measure_speed, recall_of
+from learn.open_detector import open_detector
 from learn.page import headline, render_page
 from learn.photos import PhotoSet, hold_out, read_photos, write_index
 from learn.plan import Photos, Plan, advice, make_plan, many
+from learn.scene_set import named_pictures, read_names
+from learn.steps import (
+    FALSE_ACCEPT,
+    MEMORY,
+    MOST_HELD_OUT,
+    PAGE,
+    REPORT,
+    WORK,
+    LearnOptions,
+    detector_key,
+    embed,
+    key_of,
+    notes_about,
+    progress,
+    say,
+)
 from quantize.build_network import Policy
 from quantize.bundle.pack import PackOptions
 from quantize.command import PackSources, pack_bundle, saturates
 from quantize.dataset import Splits, read_data
 from quantize.detector_specs import find_spec
-from quantize.network_spec import Spec
 from quantize.open_set.fit_rules import NAMED_GATE
-from trainer.catalogue.embed_gallery import embed_gallery
 from trainer.catalogue.items import item_id_of
 from trainer.disk_errors import report_disk_errors
 from trainer.loop.training_loop import keep_freed_memory
@@ -50,62 +62,66 @@ from trainer.models.published_weights import PublishedWeights, choose_weights
 
 log = logging.getLogger(__name__)
 
-PAGE, REPORT, WORK, MEMORY = "how-good.html", "report.json", "work", "learn.json"
-# Share of unknown objects of the same kind that may be named. Published features know less of what makes items differ.
-# Measured with 39 photos of 17 groceries, three draws (2026-11-28): 27 % of unseen photos named rightly, 3 % wrongly,
-# 0 of 141 unrelated pictures named; at 0.1, 37 %, 4 % and 1.
-FALSE_ACCEPT = {"general": 0.05, "trained": 0.1}
-_MOST_HELD_OUT = 2000  # photos that the thresholds are fitted on
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class LearnOptions:
-    """What a person asked for."""
-
-    photos: Path
-    out: Path
-    root: Path | None = None
-    weights: str | None = None
-    minutes: float = 60.0
-    camera: str = "v4l2:///dev/video0"
-    detector: Path | None = None  # an ONNX file
-    detector_spec: Spec | None = None
-    labels: Path | None = None  # CSV of names for people
-    name: str | None = None  # of the recogniser; None: that of the folder
-    sequence: int = 1  # least number of the bundle
-
-    @property
-    def shown_name(self) -> str:
-        """Return the name of the recogniser."""
-        return self.name or self.out.resolve().name
-
 
 def run_learn(args: argparse.Namespace) -> None:
-    """Run the command with its arguments, see `learn`."""
+    """Run the command with its arguments, see `learn` and `learn.from_scenes`."""
     if args.minutes <= 0:
         raise TrainError(f"--minutes is {args.minutes:g}; give more than 0")
+    if (args.photos is None) == (args.from_scenes is None):
+        raise TrainError("give either a folder of photos, or --from-scenes with a data set that has boxes")
+    if args.names is not None and args.from_scenes is None:
+        raise TrainError("--names says what boxes are named; it goes with --from-scenes (for photos: --labels)")
     spec = None
-    if args.detector is not None:
-        keep = args.keep_labels.split(",") if args.keep_labels else None
-        spec = find_spec(args.detector, args.detector_spec, keep)
+    if args.detector is not None and not args.detector.is_dir():
+        spec = find_spec(args.detector, args.detector_spec, _listed(args.keep_labels))
     if "${" not in args.camera:
         parse_source(args.camera)
-    learn(
-        LearnOptions(
-            args.photos,
-            args.out,
-            args.root,
-            args.weights,
-            args.minutes,
-            args.camera,
-            args.detector,
-            spec,
-            args.labels,
-            args.name,
-            args.sequence,
-        )
+    options = LearnOptions(
+        args.from_scenes or args.photos,
+        args.out,
+        args.root,
+        args.weights,
+        args.minutes,
+        args.camera,
+        args.detector,
+        spec,
+        args.labels,
+        args.name,
+        args.sequence,
+        args.names,
     )
+    if args.from_scenes is None:
+        learn(options)
+    else:
+        from learn.from_scenes import learn_from_scenes
+
+        learn_from_scenes(options)
+
+
+def run_crops(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the command `edge-train crops` with its arguments; return its report.
+
+    Raises:
+        DataError, TrainError: the scenes cannot be used, or the folder exists.
+        QuantizeError, BundleError, EngineError: the detector cannot be used.
+    """
+    if (args.out / INDEX_FILE).exists():
+        raise TrainError(f"{args.out} holds crops already; choose a new --out folder")
+    detector = open_detector(args.detector, args.detector_spec, _listed(args.keep_labels), args.threshold)
+    listing = read_listing(args.scenes, args.root, boxed=True)
+    for line in report(listing, args.scenes):
+        log.warning("%s", line)
+    names = {} if args.names is None else read_names(args.names)
+    labels = {(one.category, one.item): one.label for one in names.values()}
+    options = CropOptions(args.iou, args.margin, tuple(_listed(args.add_missed) or ()))
+    pictures = named_pictures(listing, names)
+    with report_disk_errors(f"{args.out}: cannot write"):
+        cut = cut_scenes(progress(pictures, "cutting"), detector.detect, args.out, options, labels)
+    return {"index": str(args.out / INDEX_FILE), "detector": detector.told, "crops": len(cut.samples), **report_of(cut)}
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return [one.strip() for one in text.split(",")] if text else None
 
 
 def learn(options: LearnOptions) -> dict[str, Any]:
@@ -128,16 +144,16 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     weights = choose_weights(options.weights)
     work = options.out / WORK
     work.mkdir(parents=True, exist_ok=True)
-    photos = read_photos(options.photos, options.root, work / "photos", _progress, options.labels)
+    photos = read_photos(options.photos, options.root, work / "photos", progress, options.labels)
     counts = Photos.of(photos.samples)
-    _say(f"{counts.told}; {weights.told}")
+    say(f"{counts.told}; {weights.told}")
     if photos.left_out:
-        _say(_left_out(photos))
+        say(_left_out(photos))
     for line in advice(photos.samples, 3):
-        _say(f"  {line}")
+        say(f"  {line}")
     samples = hold_out(photos)
     plan = _plan(options, weights, samples, counts, work)
-    _say(f"{_WORDS[plan.how]}; about {many(plan.minutes, 'minute')}: {plan.why}")
+    say(f"{_WORDS[plan.how]}; about {many(plan.minutes, 'minute')}: {plan.why}")
     index = write_index(samples, work / "index.csv")
     run, how = make_embedder(plan, index, weights, work)
     held_out = [sample for sample in samples if sample.split == "val"]
@@ -168,21 +184,17 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     }
     write_durably(options.out / REPORT, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8"))
     for line in (headline(verdict), *(f"note: {note}" for note in notes)):
-        _say(line)
-    _say(f"page: {options.out / PAGE}")
+        say(line)
+    say(f"page: {options.out / PAGE}")
     if kept:
-        _say(f"kept as they are: {', '.join(kept)}; delete one and run this again for a new one")
-    _say(f"start: {run_command(options.out / KIOSK)}")
+        say(f"kept as they are: {', '.join(kept)}; delete one and run this again for a new one")
+    say(f"start: {run_command(options.out / KIOSK)}")
     return report
 
 
 def _notes(bundle: Path, photos: PhotoSet) -> list[str]:
     """Say in plain words what a person must know beside the numbers."""
-    notes = []
-    if not all(rule.calibrated for one in read_bundle(bundle).manifest.embedders for rule in one.open_set.values()):
-        notes.append(
-            "Too few photos were held out to say how sure it is: it answers “looks like”, without a percentage."
-        )
+    notes = notes_about(bundle)
     return [*notes, _left_out(photos)] if photos.left_out else notes
 
 
@@ -197,17 +209,13 @@ def _plan(options: LearnOptions, weights: PublishedWeights, samples: list[Sample
     """Make a plan, or take that of an interrupted run over these photos; other photos begin again."""
     memory = read_memory(work / MEMORY)
     listed = sorted((s.path.name, s.split, s.category, s.item, s.label) for s in samples)
-    key = _key_of(weights.backbone, weights.pretrained, options.minutes, listed)
+    key = key_of(weights.backbone, weights.pretrained, options.minutes, listed)
     if memory.plan is not None and memory.learned_from == key:
         return memory.plan
     clear(work / "general", work / "trained")
     plan = make_plan(counts, measure_speed(weights), options.minutes)
     write_memory(work / MEMORY, replace(memory, learned_from=key, plan=plan))
     return plan
-
-
-def _key_of(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _require_learned(run: Path, counts: Photos, held_out: int) -> None:
@@ -223,8 +231,8 @@ def _require_learned(run: Path, counts: Photos, held_out: int) -> None:
 def _pack(options: LearnOptions, run: Path, index: Path, work: Path) -> tuple[Path, tuple[str, ...]]:
     """Pack the run and the detector into a bundle, or return the bundle that was packed from them, and its warnings."""
     bundle, memory = work / "bundle", read_memory(work / MEMORY)
-    detector = options.detector and sha256_of(options.detector)
-    key = _key_of(memory.learned_from, run.name, detector, options.detector_spec)
+    detector = detector_key(options.detector)
+    key = key_of(memory.learned_from, run.name, detector, options.detector_spec)
     if bundle.is_dir() and memory.packed_from == key:
         return bundle, memory.warnings
     clear(bundle, work / "gallery", work / "judged")
@@ -239,9 +247,9 @@ def _pack(options: LearnOptions, run: Path, index: Path, work: Path) -> tuple[Pa
             waived=frozenset({f"embedder-{run.name}.{NAMED_GATE}"}),  # the page says how little it names
         ),
         PackSources(embedders=(run,), detector=options.detector, detector_spec=options.detector_spec),
-        read_data(index, None, splits=Splits(gallery=("train",)), held_out_images=_MOST_HELD_OUT),
+        read_data(index, None, splits=Splits(gallery=("train",)), held_out_images=MOST_HELD_OUT),
         Policy(fallback_fp32=True, saturates=saturates("this")),
-        progress=_progress,
+        progress=progress,
     )
     write_memory(work / MEMORY, replace(memory, packed_from=key, sequence=sequence, warnings=packed.warnings))
     return bundle, packed.warnings
@@ -251,26 +259,8 @@ def _embed_and_judge(
     bundle: Path, samples: Sequence[Sample], held_out: Sequence[Sample], work: Path
 ) -> tuple[Path, Verdict]:
     """Embed the gallery of all photos, and judge with one that lacks the held-out photos."""
-    gallery = _embed(bundle, samples, work / "gallery")
+    gallery = embed(bundle, samples, work / "gallery")
     if not held_out:
         return gallery, Verdict((), 0.0)
-    judged = _embed(bundle, [sample for sample in samples if sample.split == "train"], work / "judged")
-    return gallery, judge(bundle, judged, _progress(held_out, "asking"))
-
-
-def _embed(bundle: Path, samples: Sequence[Sample], folder: Path) -> Path:
-    """Embed photos into a gallery; one that an earlier run finished stays."""
-    if not (folder / INDEX_NAME).is_file():
-        clear(folder)
-        _say(f"embedding {many(len(samples), 'photo')}")
-        embed_gallery(bundle, samples, folder)
-    return folder
-
-
-def _progress(listed: Sequence[T], what: str) -> Iterable[T]:
-    bar: Iterable[T] = tqdm(listed, desc=what, unit="photo", file=sys.stderr)
-    return bar
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    judged = embed(bundle, [sample for sample in samples if sample.split == "train"], work / "judged")
+    return gallery, judge(bundle, judged, progress(held_out, "asking"))

@@ -44,6 +44,10 @@ class Verdict:
 
     answers: tuple[Answer, ...]
     millis: float  # of one look-up here, median
+    # Of whole pictures: true objects that the detector did not find, and what it named that is none of them. None: each
+    # photo shows one object.
+    missed: int | None = None
+    named_extra: int = 0
 
     def count(self, outcome: Outcome) -> int:
         """Return how many answers ended so."""
@@ -76,6 +80,7 @@ class Verdict:
             "nearest_item_right": self.nearest_right,
             "nearest_category_right": self.categories_right,
             "lookup_ms": round(self.millis, 1),
+            **({} if self.missed is None else {"missed": self.missed, "named_extra": self.named_extra}),
         }
 
 

@@ -56,15 +56,17 @@ def _fastest(run: Callable[[], Tensor]) -> float:
     return min(spent)
 
 
-def recipe_for(plan: Plan, index: Path, weights: PublishedWeights, seed: int = 0) -> EmbedderRecipe:
-    """Return the recipe of one embedder for all categories."""
+def recipe_for(
+    plan: Plan, index: Path, weights: PublishedWeights, seed: int = 0, categories: list[str] | None = None
+) -> EmbedderRecipe:
+    """Return the recipe of one embedder, for all categories or for these."""
     size = {"width": plan.px, "height": plan.px, "mean": weights.mean, "std": weights.mean}
     size |= {"train_width": plan.train_px, "train_height": plan.train_px}
     epochs = max(1, plan.epochs)
     return EmbedderRecipe(
         kind="embedder",
         seed=seed,
-        data=CropData(index=index, gallery_splits=[]),
+        data=CropData(index=index, gallery_splits=[], categories=categories),
         input=EmbedderInput.model_validate(size),
         backbone=Backbone(name=weights.backbone, pretrained=weights.pretrained),
         optimiser=EmbedderOptimiser(epochs=epochs, evaluate_every=max(1, epochs // 4)),
@@ -72,10 +74,19 @@ def recipe_for(plan: Plan, index: Path, weights: PublishedWeights, seed: int = 0
     )
 
 
-def make_embedder(plan: Plan, index: Path, weights: PublishedWeights, work: Path) -> tuple[Path, str]:
+def make_embedder(
+    plan: Plan, index: Path, weights: PublishedWeights, work: Path, categories: list[str] | None = None
+) -> tuple[Path, str]:
     """Train an embedder, or fit one to published features, and return the folder of the better run.
 
     A finished run is not made again, and an interrupted training continues.
+
+    Args:
+        plan: what to do.
+        index: of the pictures.
+        weights: to start from.
+        work: folder of the runs.
+        categories: that the embedder is for; None: all.
 
     Returns:
         the run folder, and a sentence that says which it is.
@@ -83,7 +94,7 @@ def make_embedder(plan: Plan, index: Path, weights: PublishedWeights, work: Path
     Raises:
         TrainError: photos or weights cannot be used, or training failed.
     """
-    recipe = recipe_for(plan, index, weights)
+    recipe = recipe_for(plan, index, weights, categories=categories)
     general, trained = work / "general", work / "trained"
     if not (general / CARD_FILE).is_file():
         shutil.rmtree(general, ignore_errors=True)

@@ -19,6 +19,8 @@ _MOST_CONFUSIONS = 12
 
 def headline(verdict: Verdict) -> str:
     """Return the result in one sentence; a percentage only where enough photos were held out."""
+    if verdict.missed is not None:
+        return _scene_headline(verdict, verdict.missed)
     total = len(verdict.answers)
     if not total:
         return "No photo was held out, so nobody knows yet how good it is. Add photos, and learn again."
@@ -31,6 +33,28 @@ def headline(verdict: Verdict) -> str:
     return (
         f"Of 100 photos that it had not seen, it names {100 * right / total:.0f} rightly, says “I don't know” to "
         f"{100 * unknown / total:.0f}, and names {100 * wrong / total:.0f} wrongly ({total} photos)."
+    )
+
+
+def _scene_headline(verdict: Verdict, missed: int) -> str:
+    """Return the result for whole pictures."""
+    right, unknown, wrong = (verdict.count(outcome) for outcome in ("right", "unknown", "wrong"))
+    found, total = len(verdict.answers), len(verdict.answers) + missed
+    if not total:
+        return "No picture was held out, so nobody knows yet how good it is. Add pictures, and learn again."
+    extra = (
+        f" It also named {many(verdict.named_extra, 'thing')} that nobody had marked." if verdict.named_extra else ""
+    )
+    if total < ENOUGH:
+        return (
+            f"Of {many(total, 'object')} in pictures that it had not seen, it found {found}; it named {right} rightly, "
+            f"said “I don't know” to {unknown}, and named {wrong} wrongly. That is too few for a percentage.{extra}"
+        )
+    share = 100 / total
+    return (
+        f"Of 100 objects in pictures that it had not seen, it finds {share * found:.0f}; it names {share * right:.0f} "
+        f"rightly, says “I don't know” to {share * unknown:.0f}, and names {share * wrong:.0f} wrongly "
+        f"({total} objects).{extra}"
     )
 
 

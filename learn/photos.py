@@ -151,8 +151,11 @@ def write_index(samples: Sequence[Sample], path: Path) -> Path:
     """Write the samples as a CSV that every command reads."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(("path", "split", "category", "item", "label"))
+    names = sorted({name for one in samples for name, _ in one.attributes})
+    writer.writerow(("path", "split", "category", "item", "label", *(f"attribute:{name}" for name in names)))
     for one in samples:
-        writer.writerow((one.path.absolute(), one.split, one.category, one.item, one.label))
+        known = dict(one.attributes)
+        row = (one.path.absolute(), one.split, one.category, one.item, one.label)
+        writer.writerow((*row, *(known.get(name, "") for name in names)))
     write_durably(path, text.getvalue().encode("utf-8"))
     return path

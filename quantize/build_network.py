@@ -15,6 +15,7 @@ from edge.manifest import Target
 from edge.types import FloatArray
 from quantize.compare_forms import cpu_description, evaluate
 from quantize.dataset import Data
+from quantize.finder_forms import build_finder_forms
 from quantize.forms.form_of import FOR_TENSORRT
 from quantize.forms.sensitivity import Kept
 from quantize.forms.write_forms import (
@@ -129,6 +130,8 @@ def build_network(
     plain = _why_fp32_only(spec, data, policy)
     if plain:
         return Network(name, spec, {"fp32": fp32}, "fp32", plain, {}, provenance)
+    if spec.kind == "finder":
+        return _build_finder(name, spec, fp32, data, policy, progress, provenance)
     pictures: Sequence[Picture] = (
         data.scenes_for(data.calibration_split) if spec.kind == "detector" else data.calibration_crops(spec)
     )
@@ -142,16 +145,38 @@ def build_network(
 
 def _why_fp32_only(spec: Spec, data: Data, policy: Policy) -> str:
     """Return why no other form is tried; empty if one is."""
-    if spec.kind == "finder":
-        return "finders run in FP32"
     if policy.precision == "fp32":
         return "requested"
-    detects = spec.kind == "detector"
+    detects = spec.kind in {"detector", "finder"}
     if not (data.scenes_for(data.calibration_split) if detects else data.calibration_crops(spec)):
         return f"no pictures of split {data.calibration_split!r} to calibrate INT8 on"
     if policy.fallback_fp32 and not data.has_held_out(spec):
         return f"no pictures of split {data.held_out_split!r} to compare INT8 on"
     return ""
+
+
+def _build_finder(
+    name: str,
+    spec: Spec,
+    fp32: Path,
+    data: Data,
+    policy: Policy,
+    progress: Progress[Picture],
+    provenance: dict[str, Any],
+) -> Network:
+    """Build a finder, which ships FP32 wherever INT8 fails a gate."""
+    made = build_finder_forms(
+        name, spec, fp32, data, min_speedup=policy.min_speedup, saturates=policy.saturates, progress=progress
+    )
+    if made.int8 is None:
+        return Network(name, spec, {"fp32": fp32}, "fp32", made.why, made.evaluation, provenance)
+    forms: dict[Target, Path] = {"fp32": fp32, "ort-u8": made.int8}
+    ship: Target = "ort-u8" if made.ships_int8 else "fp32"
+    # older devices run a finder in FP32 only
+    return Network(
+        name, spec, forms, ship, made.why, made.evaluation, provenance | made.record,
+        int8_accurate=True, further=("fp32",),
+    )  # fmt: skip
 
 
 def _build_forms(

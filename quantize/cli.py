@@ -148,6 +148,10 @@ def _pack(arguments: argparse.Namespace) -> int:
         false_accept=arguments.false_accept,
         classifier_share=arguments.classifier_share,
         gathering=arguments.gathering,
+        outline=arguments.outline,
+        unfamiliar=arguments.unfamiliar,
+        whiten=arguments.whiten,
+        risk=arguments.risk,
     )
     detector, detector_spec = arguments.detector, None
     if arguments.detector_onnx is not None:

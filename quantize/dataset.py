@@ -158,7 +158,7 @@ class Data:
 
     def has_held_out(self, spec: Spec) -> bool:
         """Return whether there are pictures to compare the forms of a network on."""
-        if spec.kind == "detector":
+        if spec.kind in {"detector", "finder"}:
             return bool(self.scenes_for(self.held_out_split))
         return any(sample.split == self.held_out_split for sample in self.crops_for(spec))
 

@@ -158,7 +158,8 @@ def export_fp32(run_folder: Path, out_onnx: Path) -> Spec:
         score_threshold=card.score_threshold,
         temperature=card.temperature,
         descriptor_dim=card.descriptor_dim,
-        record={"backbone": card.backbone, "seed": card.seed, "data": card.data, "metrics": card.metrics},
+        record={"backbone": card.backbone, "seed": card.seed, "data": card.data, "metrics": card.metrics}
+        | ({} if card.cut_to_mask is None else {"cut_to_mask": card.cut_to_mask.metrics}),
     )
     if card.finder is None:
         export_module(ClassifierWithDescriptor(network) if card.descriptor_dim else network, spec, out_onnx)

@@ -37,6 +37,7 @@ LIMITS = MappingProxyType(
         "matched_iou": Limit(at_least=True, value=0.95),  # median of boxes both find
         "agreement": Limit(at_least=True, value=0.97),  # FP32's boxes that INT8 finds; used without true boxes
         "mask_overlap": Limit(at_least=True, value=0.97),  # mean over crops, of INT8's mask with FP32's
+        "located": Limit(at_least=True, value=0.97),  # searches of a finder whose best box is right
         "fusion": Limit(at_least=True, value=0.95),  # convolutions that run as INT8
         "latency": Limit(at_least=False, value=0.9),  # INT8's median time over FP32's
     }

@@ -64,6 +64,11 @@ def conversion_path(onnx: Path) -> Path:
     return onnx.with_name(f"{onnx.name.split('.')[0]}.conversion.onnx")
 
 
+def conversion_int8_path(onnx: Path) -> Path:
+    """Return the path of the INT8 form of a finder's conversion network."""
+    return onnx.with_name(f"{onnx.name.split('.')[0]}.conversion.ort-u8.onnx")
+
+
 def write_spec(onnx: Path, spec: Spec) -> None:
     """Write a spec beside its ONNX file."""
     write_durably(spec_path(onnx), spec.model_dump_json(indent=1).encode())
@@ -83,7 +88,14 @@ def read_spec(path: Path) -> Spec:
         raise QuantizeError(f"{path}: {first_validation_error(error)}") from error
 
 
-def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, conversion: str | None = None) -> Model:
+def model_entry(
+    spec: Spec,
+    files: dict[Target, str],
+    ship: Target,
+    why: str,
+    conversion: str | None = None,
+    conversion_int8: str | None = None,
+) -> Model:
     """Return the manifest entry of a network, without the values that packing fits.
 
     Args:
@@ -92,14 +104,16 @@ def model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, co
         ship: the form that was chosen.
         why: the reason for that choice.
         conversion: path of a finder's conversion network in the bundle.
+        conversion_int8: path of its INT8 form; None: FP32 runs beside an INT8 trunk, too.
 
     Raises:
         QuantizeError: the spec lacks what its kind needs, or a value is out of its range.
     """
     try:
-        return _model_entry(spec, files, ship, why, conversion)
+        entry = _model_entry(spec, files, ship, why, conversion)
     except ValidationError as error:
         raise QuantizeError(f"{spec.kind}: the spec's {first_validation_error(error)}") from error
+    return entry if conversion_int8 is None else entry.model_copy(update={"conversion_int8": conversion_int8})
 
 
 def _model_entry(spec: Spec, files: dict[Target, str], ship: Target, why: str, conversion: str | None) -> Model:

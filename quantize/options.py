@@ -125,6 +125,13 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         help="share of unknown objects that may be accepted (default: the threshold is the accuracy on held-out crops)",
     )
     pack.add_argument(
+        "--risk",
+        type=_between_0_and_1,
+        metavar="SHARE",
+        help="share of all names that may be wrong, such as 0.01 for 1 in 100: the lowest threshold for which the "
+        "held-out pictures show it with 95 %% confidence; refused where they cannot (instead of --false-accept)",
+    )
+    pack.add_argument(
         "--classifier-share",
         type=_from_0_below_1,
         metavar="SHARE",
@@ -137,6 +144,28 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="how far devices move each gallery vector towards the mean of its item, from 0 (not at all) to 1 "
         "(default: as in --base, else 0.5)",
+    )
+    pack.add_argument(
+        "--unfamiliar",
+        type=_from_0_below_1,
+        default=0.01,
+        metavar="SHARE",
+        help="share of the held-out crops that may look unfamiliar to a new classifier: what looks less familiar, such "
+        "as an empty counter, has no likely category; 0: everything is familiar (default: 0.01)",
+    )
+    pack.add_argument(
+        "--whiten",
+        choices=["off", "auto", "on"],
+        default="off",
+        help="weaken the directions in which the pictures of one item differ, fitted on the labelled pictures of the "
+        "gallery; auto: if held-out pictures of items that were left out are then found more often (default: off)",
+    )
+    pack.add_argument(
+        "--outline",
+        choices=["absolute", "aligned", "iou_only", "off"],
+        help="how an object's silhouette counts when items are ranked, in every category: beside the vector, as in the "
+        "crop or moved and scaled to a norm; iou_only, as published: alone, over the nearest items; or not at all "
+        "(default: where a new localiser gains more than chance on held-out crops)",
     )
     pack.add_argument("--work", type=Path, help="folder to keep the exported and quantised models in")
     pack.add_argument("--base", type=Path, help="base bundle: keep its models, unchanged, unless you give a new one")

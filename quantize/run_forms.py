@@ -84,7 +84,8 @@ def detect(spec: Spec, paths: Sequence[Path], scenes: Sequence[Scene]) -> list[l
 
 def embed_samples(stage: Embedder, samples: Sequence[Sample]) -> FloatArray:
     """Embed each crop with a loaded stage: (n, dim), rows of unit length."""
-    (rows,) = _run([stage], samples, stage.model.preprocess.crop_margin, vector_of)
+    margin = stage.model.preprocess.crop_margin
+    rows = map_in_threads(lambda sample: vector_of(sample.crop(margin), stage, plain=sample.plain), samples)
     return _stacked(rows, stage.model.dim)
 
 
@@ -99,9 +100,9 @@ def silhouettes_of(stage: Localiser, samples: Sequence[Sample]) -> list[Silhouet
     return found
 
 
-def vector_of(picture: Image, stage: Embedder) -> FloatArray:
-    """Embed a picture of one object: (dim,)."""
-    return np.asarray(stage.embed(picture, whole(picture), Timings())[0], np.float32)
+def vector_of(picture: Image, stage: Embedder, *, plain: bool = False) -> FloatArray:
+    """Embed a picture of one object, which may be on a plain background: (dim,)."""
+    return np.asarray(stage.embed(picture, whole(picture), Timings(), plain=plain)[0], np.float32)
 
 
 def whole(picture: Image) -> list[Box]:

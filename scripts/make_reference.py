@@ -398,6 +398,7 @@ def bundle() -> str:
 def gallery() -> str:
     """The gallery folder and its stores."""
     from edge.gallery import limits, store
+    from edge.gallery.attributes import ATTRIBUTES
     from edge.gallery.store_file import TABLES
 
     return (
@@ -424,7 +425,8 @@ def gallery() -> str:
         "silhouette, 64x64 bits. "
         f'`metadata` is JSON; `"{limits.NEGATIVE}": true` marks an item that must not be named: '
         f'an object nearest to it has no match. `"{limits.ALSO}"` lists ids that an item had before or elsewhere: a '
-        "kiosk retires a taught item of such an id.\n\n"
+        f'kiosk retires a taught item of such an id. `"{ATTRIBUTES}"` is an object of texts, such as '
+        '`{"colour": "red"}`: what near items have in common is said of an object.\n\n'
         "A device checks all of a store when it reads it, and searches the whole gallery before it becomes active: a "
         "store holds these tables alone, each vector has about unit length, each item has a vector, and the counts are "
         f"those of the index. A category has at most {limits.MAX_ITEMS:,} items and {limits.MAX_VECTORS:,} vectors of "

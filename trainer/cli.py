@@ -7,15 +7,20 @@ import json
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from edge.errors import FinesightError, TrainError
-from edge.extras import install_hint
+from edge.extras import install_command, install_hint
 from trainer.catalogue.command import run_embed, run_seal
 from trainer.inbox.command import run_inbox
 from trainer.options import build_parser
 from trainer.pasting.command import run_expand
 from trainer.pasting.self_tuning.command import run_self_tune
 from trainer.tables.command import run_table
+
+if TYPE_CHECKING:
+    from trainer.models.networks import ModelCard
+    from trainer.recipe import EmbedderRecipe
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (hint := install_hint(error, "trainer")) is None:
             raise
+        if args.command == "learn":  # it needs more than the extra that brings this package
+            hint = f"{hint.partition('; run: ')[0]}; run: {install_command('learn')}"
         print(f"edge-train: {hint}", file=sys.stderr)
         return 1
     return 0
@@ -43,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> dict[str, object]:
     commands = {
         "learn": _learn,
+        "crops": _crops,
         "synthesize": _synthesize,
         "data": _data,
         "embed": run_embed,
@@ -64,6 +72,7 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.distributed import is_rank0, process_group
     from trainer.loop.training_loop import keep_freed_memory
     from trainer.model_setup import require_learned
+    from trainer.pasting.finder_world import make_worlds
     from trainer.quick import shortened
     from trainer.recipe import (
         ClassifierRecipe,
@@ -75,7 +84,6 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     )
     from trainer.tasks.classifier import train_classifier
     from trainer.tasks.detector import train_detector
-    from trainer.tasks.embedder import train_embedders
     from trainer.tasks.finder import train_finder
     from trainer.tasks.finetune import finetune_recipe
     from trainer.tasks.localiser import train_localiser
@@ -96,9 +104,9 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
         elif isinstance(recipe, LocaliserRecipe):
             cards = [train_localiser(recipe, args.out)]
         elif isinstance(recipe, FinderRecipe):
-            cards = [train_finder(recipe, args.out)]
+            cards = [train_finder(recipe, args.out, make_worlds(recipe, args.out))]
         else:
-            cards = train_embedders(recipe, args.out)
+            cards = _train_embedders(args, recipe)
         if not is_rank0():
             return {}
     for card in cards:
@@ -107,11 +115,30 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     return {"out": str(args.out), "metrics": metrics, "skipped": cards[0].data["skipped"]}
 
 
+def _train_embedders(args: argparse.Namespace, recipe: EmbedderRecipe) -> list[ModelCard]:
+    from trainer.tasks.embedder import train_embedders
+    from trainer.tasks.free_embedder import make_free_embedder
+
+    if args.free is None:
+        if args.dim is not None:
+            raise TrainError("--dim goes with --free; set the key dim of the recipe instead")
+        return train_embedders(recipe, args.out)
+    if args.base is not None:
+        raise TrainError("--free trains nothing, so that --base has no use; give one of them")
+    return [make_free_embedder(recipe, args.free, args.out, args.dim)]
+
+
 def _learn(args: argparse.Namespace) -> dict[str, object]:
     from learn.command import run_learn
 
     run_learn(args)
     return {}
+
+
+def _crops(args: argparse.Namespace) -> dict[str, object]:
+    from learn.command import run_crops
+
+    return run_crops(args)
 
 
 def _cutout(args: argparse.Namespace) -> dict[str, object]:
@@ -145,7 +172,7 @@ def _data(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _synthesize(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.synthetic.items import catalogue
+    from trainer.synthetic.items import CATEGORIES, catalogue
     from trainer.synthetic.stream import write_stream
     from trainer.synthetic.write_dataset import write_dataset
     from trainer.synthetic.write_masked import write_masked
@@ -156,8 +183,15 @@ def _synthesize(args: argparse.Namespace) -> dict[str, object]:
     if args.masks:
         masked = write_masked(args.out, args.seed, args.scenes, args.crops_per_item, args.looks_per_item)
         return {"index": str(masked)}
+    if args.vehicles:
+        from trainer.synthetic.write_vehicles import write_vehicles
+
+        return {"folder": str(write_vehicles(args.out, args.seed, args.vehicles, args.crops_per_item))}
     counts = (args.scenes, args.crops_per_item, args.looks_per_item)
-    index = write_dataset(args.out, args.seed, *counts, invented_items=args.invented)
+    categories = args.categories.split(",") if args.categories else None
+    if unknown := set(categories or ()).difference(CATEGORIES):
+        raise TrainError(f"--categories: {min(unknown)!r} is none of {', '.join(CATEGORIES)}")
+    index = write_dataset(args.out, args.seed, *counts, invented_items=args.invented, categories=categories)
     return {"index": str(index), "scenes": str(args.out / "scenes.json")}
 
 
@@ -165,7 +199,7 @@ def _find(args: argparse.Namespace) -> dict[str, object]:
     from edge.finder.find_in_file import find, parse_queries
     from trainer.tasks.finder_torch import load_finder
 
-    return find(load_finder(args.model), parse_queries(args.query), args.scene, args.out)
+    return find(load_finder(args.model), parse_queries(args.query), args.scene, args.out, args.known)
 
 
 def _shrink(args: argparse.Namespace) -> dict[str, object]:

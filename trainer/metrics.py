@@ -126,7 +126,7 @@ def average_precision_at(ranked: Ranked, k: int, *, per: Literal["hits", "possib
 
 
 def per_class(predicted: Names, true: Names) -> dict[str, dict[str, float]]:
-    """Return precision, recall, F1 and count of each class."""
+    """Return precision, recall, F1, count and accuracy, (TP + TN) / all, of each class."""
     predicted, true = np.asarray(predicted), np.asarray(true)
     table = {}
     for name in sorted({*predicted.tolist(), *true.tolist()}):
@@ -135,7 +135,15 @@ def per_class(predicted: Names, true: Names) -> dict[str, dict[str, float]]:
         recall = hit / max(1, int((true == name).sum()))
         f1 = 2 * precision * recall / max(1e-9, precision + recall)
         table[name] = {"precision": precision, "recall": recall, "f1": f1, "count": float((true == name).sum())}
+        table[name]["accuracy"] = float(((predicted == name) == (true == name)).mean())
     return table
+
+
+def mean_over_classes(table: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return the means over the classes of `per_class` that are shown: of precision, recall, F1 and accuracy."""
+    shown = [one for one in table.values() if one["count"]]
+    keys = ("precision", "recall", "f1", "accuracy")
+    return {key: float(np.mean([one[key] for one in shown])) if shown else 0.0 for key in keys}
 
 
 def bootstrap(values: NDArray[np.float64], seed: int = 0, draws: int = 1000) -> tuple[float, float]:

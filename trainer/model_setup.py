@@ -25,8 +25,7 @@ def preprocess_of(recipe: AnyRecipe) -> Preprocess:
     given = recipe.input
     mean, std = given.mean, given.std
     if mean is None or std is None:
-        # A localiser has no published backbone.
-        default = (_HALF, _HALF) if isinstance(recipe, LocaliserRecipe) else published_mean_std(recipe.backbone.name)
+        default = (_HALF, _HALF) if recipe.backbone is None else published_mean_std(recipe.backbone.name)
         mean, std = mean or default[0], std or default[1]
     return Preprocess(
         width=given.width,
@@ -36,6 +35,7 @@ def preprocess_of(recipe: AnyRecipe) -> Preprocess:
         crop_margin=given.crop_margin,
         mean=mean,
         std=std,
+        fill=255 if isinstance(recipe, ClassifierRecipe | EmbedderRecipe) and recipe.data.cut_to_mask else 114,
     )
 
 
@@ -64,6 +64,13 @@ def strides_of(recipe: TrunkRecipe) -> list[int]:
         if width % max(strides) or height % max(strides):
             raise TrainError(f"input is {width}x{height}, expected multiples of the stride {max(strides)}")
     return list(recipe.backbone.strides or [])
+
+
+def feature_dim(recipe: EmbedderRecipe) -> int:
+    """Return the length of what a head's fully-connected layer sees, which is the vector itself where `dim` is 0."""
+    backbone = recipe.backbone
+    trunk = create_trunk(backbone.name, backbone.strides, options=backbone.options)
+    return (recipe.width or trunk.channels[-1]) * (recipe.grid**2 + (recipe.pool == "max_average"))
 
 
 def card_of(recipe: AnyRecipe, data: dict[str, Any], **own: Any) -> ModelCard:

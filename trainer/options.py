@@ -8,8 +8,10 @@ from typing import Any, get_args
 
 from dataset_formats.records import Layout
 from edge.options import add_find_arguments
+from learn.options import add_crops, add_learn
 from trainer.catalogue.command import add_embed, add_seal
 from trainer.inbox.command import add_inbox
+from trainer.models.free_methods import FreeMethod
 from trainer.pasting.command import add_expand
 from trainer.pasting.self_tuning.command import add_self_tune
 from trainer.tables.command import add_table
@@ -30,7 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="write progress messages to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_learn(commands)
+    add_learn(commands)
+    add_crops(commands)
     _add_synthesize(commands)
     _add_data(commands)
     _add_label(commands)
@@ -55,35 +58,6 @@ def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser
     return parser
 
 
-def _add_learn(commands: Any) -> None:
-    learn = _add_command(commands, "learn", "make a recogniser from photos, in a folder that `edge run` starts")
-    learn.add_argument(
-        "photos", type=Path, help="folder item/photo.jpg or category/item/photo.jpg, CSV, or another layout"
-    )
-    learn.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
-    learn.add_argument(
-        "--minutes", type=float, default=60.0, help="time allowed on this machine, for everything; default: %(default)g"
-    )
-    learn.add_argument(
-        "--weights",
-        help="published weights to start from: package, hub, hub:NAME, or a safetensors file; default: package",
-    )
-    learn.add_argument("--root", type=Path, help="folder of the paths in a CSV; default: its own folder")
-    learn.add_argument("--name", help="name of the recogniser; default: that of the folder")
-    learn.add_argument(
-        "--sequence", type=int, default=1, help="least sequence number of the bundle; default: %(default)s"
-    )
-    learn.add_argument("--labels", type=Path, help="CSV with category, item, label: names for people; default: none")
-    learn.add_argument(
-        "--camera",
-        default="v4l2:///dev/video0",
-        help="source of the camera in the written configurations; default: %(default)s",
-    )
-    learn.add_argument("--detector", type=Path, help="ONNX detector for the camera, such as YOLOX; default: none")
-    learn.add_argument("--detector-spec", help="see edge-quantize pack; default: detected")
-    learn.add_argument("--keep-labels", help="labels of the detector to use, comma-separated; default: all")
-
-
 def _add_synthesize(commands: Any) -> None:
     synthesize = _add_command(commands, "synthesize", "render a synthetic data set, or a video with its ground truth")
     synthesize.add_argument(
@@ -91,18 +65,31 @@ def _add_synthesize(commands: Any) -> None:
     )
     synthesize.add_argument("--stream", action="store_true", help="render a video, with its ground truth beside it")
     synthesize.add_argument("--masks", action="store_true", help="render crops with true masks, to train a localiser")
+    synthesize.add_argument(
+        "--vehicles",
+        type=int,
+        metavar="N",
+        help="render N vehicles that four cameras see, with make, model and colour, in the form of VeRi-776",
+    )
     synthesize.add_argument("--seed", type=int, default=0, help="random seed; default: %(default)s")
     synthesize.add_argument(
         "--scenes", type=int, default=2000, help="number of scenes with boxes; default: %(default)s"
     )
     synthesize.add_argument(
-        "--crops-per-item", type=int, default=60, help="training crops of each item; default: %(default)s"
+        "--crops-per-item",
+        type=int,
+        default=60,
+        help="training crops of each item, or vehicle and camera; default: %(default)s",
     )
     synthesize.add_argument(
         "--invented",
         type=int,
         default=0,
         help="invented items to add to each category, which no gallery holds; default: %(default)s",
+    )
+    synthesize.add_argument(
+        "--categories",
+        help="render crops and catalogue pictures of these categories only, comma-separated; default: all",
     )
     synthesize.add_argument(
         "--looks-per-item", type=int, default=6, help="catalogue pictures of each item; default: %(default)s"
@@ -171,6 +158,12 @@ def _add_label(commands: Any) -> None:
         "--backbone", default="mobilenetv2_100", help="architecture of the weights in --model; default: %(default)s"
     )
     label.add_argument(
+        "--descriptors",
+        choices=["unit", "raw"],
+        default="unit",
+        help="descriptors of --model: scaled to unit length, or raw, as DDT was published; default: %(default)s",
+    )
+    label.add_argument(
         "--input-mean", type=float, help="mean and standard deviation of the input of --model; default: as published"
     )
     label.add_argument(
@@ -213,6 +206,12 @@ def _add_training(commands: Any) -> None:
         if name == "embedder":
             train.add_argument("--base", type=Path, help="run folder, or folder of runs by category, to start from")
             train.add_argument("--categories", help="train one embedder for each of these categories, comma-separated")
+            train.add_argument(
+                "--free", choices=get_args(FreeMethod), help="do not train: aggregate the published maps in this way"
+            )
+            train.add_argument(
+                "--dim", type=int, help="with --free: compress the vector to this length, whitened; default: keep all"
+            )
 
 
 def _add_shrink(commands: Any) -> None:
@@ -254,7 +253,12 @@ def _add_evaluate(commands: Any) -> None:
         "--root", type=Path, help="folder that paths in the index or scenes are relative to; default: their own folder"
     )
     evaluate.add_argument("--detector", type=Path, help="run folder of the detector; needs --scenes")
-    evaluate.add_argument("--scenes", type=Path, help="data set with boxes to evaluate the detector on")
+    evaluate.add_argument(
+        "--scenes",
+        type=Path,
+        help="data set with boxes: to evaluate --detector on, or, without it, to read the shopping lists of with "
+        "--bundle and --bundle-gallery; its boxes are then named by item",
+    )
     evaluate.add_argument(
         "--query", help="splits of the pictures to recognise, comma-separated; default: val, else test"
     )

@@ -25,7 +25,8 @@ class Split(_Tree):
     """How to split a data set."""
 
     # stratified: pictures of every item in every split; class_disjoint: items that no other split has;
-    # published: the class-disjoint protocol of CUB, Cars or SOP, of whose training classes `val` are held out
+    # published: the class-disjoint protocol of the data set (CUB, Cars, Dogs, Aircraft, Flowers, Pets, SOP, VeRi,
+    # VehicleID), of whose training classes `val` are held out
     how: Literal["stratified", "class_disjoint", "published"]
     val: Annotated[float, Field(ge=0, lt=1)] = 0.2  # fraction: of each item's pictures, or of each category's items
     test: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -44,6 +45,9 @@ class CropData(_Tree):
     layout: Layout | None = None  # None: detected
     split: Split | None = None  # None: the data set's own splits
     cut_to_box: bool = False  # crop by the true boxes of CUB or Cars; objects of scenes are always cropped
+    # Run folder of a localiser that cuts the background out of every crop. It becomes a part of the network, so that
+    # galleries and devices cut it out, too. None: it stays.
+    cut_to_mask: Path | None = None
     train_splits: list[str] = ["train"]
     val_splits: list[str] = ["val"]
     gallery_splits: list[str] = ["catalogue"]  # pictures for the gallery: one object each, on a plain background
@@ -126,14 +130,15 @@ class Optimiser(_Tree):
     """The optimiser, its schedule, and when to evaluate."""
 
     name: Literal["adamw", "sgd"] = "adamw"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # momentum of sgd (Nesterov)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # momentum of sgd
+    nesterov: bool = True  # Nesterov's form of it
     epochs: Annotated[int, Field(ge=1)] = 30  # largest number, see stop_after
     batch: Annotated[int, Field(ge=2)] = 64
     lr: Annotated[float, Field(gt=0)] = 2e-3
     trunk_lr: Annotated[float, Field(ge=0)] = 1.0  # factor on lr for the trunk
     weight_decay: float = 0.02
-    schedule: Literal["one_cycle", "cosine", "plateau"] = "one_cycle"
-    warmup: Fraction = 0.1  # share of all steps; a plateau schedule has none
+    schedule: Literal["one_cycle", "cosine", "plateau", "constant"] = "one_cycle"
+    warmup: Fraction = 0.1  # share of all steps; plateau and constant schedules have none
     patience: Annotated[int, Field(ge=1)] = 5  # plateau: evaluations without improvement before the rate falls
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.5  # plateau: factor on the rate
     ema: Annotated[float | None, Field(ge=0, lt=1)] = (
@@ -192,9 +197,12 @@ class ClassifierRecipe(_Recipe):
 
     kind: Literal["classifier"]
     data: CropData
-    width: int = 128  # first hidden layer of the decision module
+    width: Annotated[int, Field(ge=0)] = 128  # first hidden layer of the decision module; 0: none
     further_widths: list[Annotated[int, Field(ge=1)]] = []  # hidden layers after it
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # after the first
+    # The softmax counts only the largest logits after this share of the training (HCL; HDCL 2021, Table 7); 1: never
+    hcl_from: Fraction = 1.0
+    hcl_hardest: Annotated[int, Field(ge=2)] = 2
     auxiliary_items: bool = True  # also train the trunk by an item loss; its layer is not saved
     auxiliary_grid: Annotated[int, Field(ge=1)] = (
         3  # cells along each axis that this loss sees, so that it knows where a detail is
@@ -268,7 +276,8 @@ class EmbedderRecipe(_Recipe):
     # One head by default: at equal compute three did no better (benchmarks/results/methods.json).
     heads: list[Literal["class", "local", "outline"]] = ["class"]
     joint: Literal["concat", "sum"] = "concat"  # how the heads are joined into one vector
-    dim: Annotated[int, Field(ge=1)] = 256  # vector length of each head
+    # Vector length of each head. 0: the pooled feature itself, without a fully-connected layer (HDCL 2021).
+    dim: Annotated[int, Field(ge=0)] = 256
     # Train on all that the projection would see, and fit the projection afterwards, by principal components. None: for
     # one head without a convolution on a published trunk. Measured in docs/results/embedding-methods.md.
     fit_projection: bool | None = None
@@ -280,6 +289,10 @@ class EmbedderRecipe(_Recipe):
     # Cells along each axis that a head's fully-connected layer sees; 1: the average. 3 suits a cut trunk.
     grid: Annotated[int, Field(ge=1)] = 1
     pool: Literal["average", "max_average"] = "average"  # max_average: also the maximum of each channel
+    # softmax: also HCL, DGCRL and HDCL, by the keys decorrelation, hdcl_from and hdcl_hardest, and the pairwise losses.
+    # The others replace all of these, see trainer.losses.metric_losses; crl: the centralized ranking loss.
+    loss: Literal["softmax", "contrastive", "triplet", "crl", "proxy_anchor"] = "softmax"
+    margin: Annotated[float | None, Field(gt=0)] = None  # of another loss than softmax; None: its usual one
     # Negatives of the outline head, see trainer.losses.embedding_losses.
     mode: Literal["literal", "guarded"] = "guarded"
     # Batches for pairwise losses; the softmax alone shows every picture once an epoch, `optimiser.batch` at a time.
@@ -305,19 +318,36 @@ class EmbedderRecipe(_Recipe):
         if not isinstance(data, dict) or "peer" not in data:
             return data
         if data["peer"] is not None:  # recipes of older runs say null
-            raise ValueError("peer: no longer a recipe key; to compare with peer losses, run benchmarks/methods.py")
+            raise ValueError("peer: no longer a recipe key; write `loss:` instead, such as loss: triplet")
         return {key: value for key, value in data.items() if key != "peer"}
 
     @model_validator(mode="after")
     def _heads_fit(self) -> EmbedderRecipe:
         if "class" not in self.heads or len(set(self.heads)) != len(self.heads):
             raise ValueError(f"heads are {self.heads}; give class once, and each other head at most once")
+        if self.dim == 0 and (self.shorter_dims or self.fit_projection or (self.width == 0 and len(self.heads) > 1)):
+            raise ValueError(
+                "dim 0 has no projection: it needs no shorter_dims or fit_projection, and one head or width"
+            )
         if wrong := [dim for dim in self.shorter_dims if dim >= self.dim]:
             raise ValueError(f"shorter_dims: {wrong} are not less than dim {self.dim}")
         after = self.shorter_dims or self.compatible_with or self.teacher
         if self.fit_projection and (self.heads != ["class"] or self.width or after):
             raise ValueError(
                 "fit_projection needs heads [class] and width 0, and no shorter_dims, compatible_with or teacher"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _loss_stands_alone(self) -> EmbedderRecipe:
+        others = {"heads": ["class"], "shorter_dims": [], "pairs": 0.0, "anchor": 1.0}
+        others |= {"decorrelation": 0.0, "hdcl_from": 1.0}
+        if self.loss == "softmax":
+            if self.margin is not None:
+                raise ValueError("margin: loss softmax has none; remove it, or choose another loss")
+        elif wrong := [key for key, value in others.items() if getattr(self, key) != value]:
+            raise ValueError(
+                f"loss {self.loss} replaces the softmax and the pairwise losses; remove {', '.join(wrong)}"
             )
         return self
 
@@ -329,8 +359,8 @@ class EmbedderRecipe(_Recipe):
 
     @property
     def uses_pairs(self) -> bool:
-        """Return whether the batches hold several pictures of each item, for pairwise losses."""
-        return self.pairs > 0 or self.anchor == 0
+        """Return whether the batches hold several pictures of each item, for losses that compare pictures."""
+        return self.pairs > 0 or self.anchor == 0 or self.loss in {"contrastive", "triplet"}
 
     @property
     def starts_from_features(self) -> bool:
@@ -342,7 +372,7 @@ class EmbedderRecipe(_Recipe):
         """Return whether the projection is fitted after training instead of trained."""
         if self.fit_projection is not None:
             return self.fit_projection
-        trained = self.shorter_dims or self.teacher or self.compatible_with or self.uses_pairs
+        trained = self.dim == 0 or self.shorter_dims or self.teacher or self.compatible_with or self.uses_pairs
         return self.starts_from_features and self.heads == ["class"] and not trained
 
     @property
@@ -367,14 +397,25 @@ class LocaliserRecipe(_Tree):
     input: Input = Input(width=96, height=96, resize="stretch")  # mean and std default to 0.5
     augment: Augment = Augment(flip=True, erase=0.0)
     optimiser: Optimiser = Optimiser()
-    width: Annotated[int, Field(ge=4, multiple_of=4)] = 12  # channels of the finest stage
+    # A published trunk for the encoder, such as mobilenetv2_100, instead of the small U2-Net; needs fewer masks of
+    # photos. It gives no `strides`: every map is read.
+    backbone: Backbone | None = None
+    init_from: Path | None = None  # run folder of a localiser of the same shape, to start from
+    width: Annotated[int, Field(ge=4, multiple_of=4)] = 12  # channels of the finest stage, or of a backbone's decoder
     paste: Fraction = 0.3  # share of the pictures whose object is pasted on another picture
 
 
 class FinderWorld(_Tree):
-    """The synthetic scenes that a finder is trained on, rendered with exact masks when training starts."""
+    """The scenes that a finder is trained on, with exact masks: rendered, or pasted from your own cut-outs."""
 
     seed: int = 0
+    cutouts: Path | None = None  # your own things, as `edge-train expand` takes them; None: the built-in catalogue
+    root: Path | None = None  # folder of the paths in a JSON or CSV of cut-outs; None: its own folder
+    splits: list[str] = []  # use only cut-outs of these splits; empty: all
+    per_item: Annotated[int, Field(ge=1)] = 30  # most cut-outs of each item
+    backgrounds: Path | None = None  # folder of photos to paste on; None: drawn backgrounds
+    without: list[str] = []  # distortions of `edge-train expand` to leave out
+    rendered: Fraction = 0.0  # share of the scenes that is rendered from the built-in catalogue, beside your own
     scenes: Annotated[int, Field(ge=2)] = 700
     val_scenes: Annotated[int, Field(ge=1)] = 60  # other scenes of the same items
     looks: Annotated[int, Field(ge=1)] = 8  # cut-outs of each item, used as queries

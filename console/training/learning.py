@@ -19,6 +19,7 @@ from edge.extras import install_command
 
 DATA = "data"
 TRAIN = (sys.executable, "-m", "trainer.cli")
+_NEEDED = ("torch", "onnx")  # to train, and to pack what was trained: the extra `learn` brings both
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class LearnRequest:
 
 def missing_trainer() -> str:
     """Return the command that installs what training needs; empty if it is here."""
-    return "" if importlib.util.find_spec("torch") is not None else install_command("trainer")
+    there = all(importlib.util.find_spec(package) is not None for package in _NEEDED)
+    return "" if there else install_command("learn")
 
 
 def require_trainer() -> None:

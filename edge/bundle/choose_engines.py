@@ -26,7 +26,7 @@ from edge.inference.engine import BUILDING_BACKENDS, GPU_BACKENDS, RUNS, Backend
 from edge.inference.engine_choice import TIE, EngineChoice, Model, ModelChoice, Tried, fastest, models_of
 from edge.inference.engine_plugins import plugin_names
 from edge.inference.machine import describe_machine
-from edge.manifest import FinderModel, Manifest
+from edge.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class _Trial:
     def _tried(self, model: Model) -> Iterator[tuple[Tried, TrialEngine | None]]:
         """Yield every engine and form of a model, with its problem or the loaded engine."""
         options = self._options
-        forms = ("fp32",) if isinstance(model, FinderModel) else tuple(model.every_file)
+        forms = tuple(model.every_file)
         for contender in self._contenders:
             for form in (one for one in contender.forms if one in forms):
                 path = self._folder / model.every_file[form]

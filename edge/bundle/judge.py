@@ -21,6 +21,7 @@ from edge.imaging import image
 from edge.inference.checked_run import check_names, run_checked
 from edge.inference.engine import open_engine
 from edge.inference.engine_choice import Model
+from edge.inference.open_models import read_whitening
 from edge.inference.postprocess import unit_rows
 from edge.inference.preprocess import to_batch, to_canvas
 from edge.inference.stages import Classifier, Detector, Embedder, Stages
@@ -102,7 +103,8 @@ class Judge:
         return [probe for probe in self._manifest.probes if probe.category in model.categories]
 
     def _vectors(self, model: EmbedderModel, engine: Engine, probes: list[Probe]) -> str:
-        embedder = Embedder(model, engine, classifier=self._classifier)
+        whitening = read_whitening(self._folder, model)
+        embedder = Embedder(model, engine, classifier=self._classifier, whitening=whitening)
         failed = []
         for probe in probes:
             descriptors = self._descriptors[probe.path] if model.classifier_share else None

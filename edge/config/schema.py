@@ -250,7 +250,7 @@ class RecognitionConfig(_Tree):
 
 
 class GalleryConfig(_Tree):
-    """How a gallery is searched, and when it is reported as stale.
+    """How a gallery is searched, how sure a match must be, and when a gallery is reported as stale.
 
     A stale gallery still answers, but is confidently wrong about items it does not know.
     """
@@ -259,10 +259,21 @@ class GalleryConfig(_Tree):
     # in the state folder. "exact": every vector. "hnsw": by a graph, made in a minute for 100,000 vectors, with more
     # memory
     index: Literal["auto", "exact", "hnsw"] = "auto"
+    # Share of all names that may be wrong, such as 0.01. A bundle without a threshold for it or for less is refused:
+    # its held-out pictures must have shown it (edge-quantize pack --risk). None: the bundle's own threshold
+    risk: Annotated[float, Field(gt=0, lt=1)] | None = None
+    # The same for the share of unknown objects that may be named. Set one of both
+    false_accept: Annotated[float, Field(gt=0, lt=1)] | None = None
     stale_after_days: Annotated[float, Field(gt=0)] | None = 30.0  # days since it was created; None: never
     # Largest allowed gap between two cumulative distributions: the probabilities of the decisions on the latest 200
     # objects, and on the first 200 with this gallery. Chance alone exceeds 0.2 once in 1,500 times. None: no limit
     drift: Annotated[float, Field(gt=0, le=1)] | None = 0.3
+
+    @model_validator(mode="after")
+    def _has_one_operating_point(self) -> "GalleryConfig":
+        if self.risk is not None and self.false_accept is not None:
+            raise ValueError("risk and false_accept choose one threshold in two ways; set one of them")
+        return self
 
 
 class OutboxConfig(_Tree):

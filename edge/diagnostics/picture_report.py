@@ -50,7 +50,7 @@ def format_recognition(picture: Path, recognition: Recognition) -> Iterator[str]
             if found.detected_as is None
             else f" {found.detected_as} at {','.join(f'{x:.0f}' for x in found.box_px)}:"
         )
-        yield f"{picture}:{box} {_name_of(found)}"
+        yield f"{picture}:{box} {_name_of(found)}{_attributes_of(found)}"
 
 
 def _name_of(found: RecognisedObject) -> str:
@@ -59,6 +59,11 @@ def _name_of(found: RecognisedObject) -> str:
         return f"{_confidence_of(found.probability)} {found.match.label}{category}"
     nearest = f"; nearest: {', '.join(f'{hit.label} {hit.score:.2f}' for hit in found.top[:3])}" if found.top else ""
     return f"{found.reason}{category}{nearest}"
+
+
+def _attributes_of(found: RecognisedObject) -> str:
+    """Return what near items say: `; colour red (92 %)`."""
+    return "".join(f"; {one.name} {one.value} ({100 * one.confidence:.0f} %)" for one in found.attributes)
 
 
 def _confidence_of(probability: float | None) -> str:

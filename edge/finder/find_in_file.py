@@ -18,6 +18,7 @@ from edge.errors import CaptureError
 from edge.finder.correlate import Query
 from edge.finder.finder import Finder
 from edge.finder.heat_map import FoundBox, colour_heat_map, highlight, resize_to_source
+from edge.finder.label_transfer import KnownPicture, TransferredLabel, list_known
 from edge.finder.query import object_mask
 from edge.imaging import image
 from edge.imaging.contact_sheet import contact_sheet
@@ -78,7 +79,20 @@ def read_query(query: QueryFile) -> tuple[Image, Mask]:
     return picture, mask
 
 
-def find(finder: Finder, queries: list[QueryFile], scene: Path, out: Path) -> dict[str, Any]:
+def read_known(finder: Finder, folder: Path) -> list[KnownPicture]:
+    """Read known pictures, `folder/LABEL/*`, for the transfer of their labels.
+
+    Raises:
+        CaptureError: there is none, or a file cannot be read.
+        EngineError: the trunk failed.
+    """
+    return [
+        KnownPicture(label, finder.make_query(*read_query(QueryFile(path)), Timings()).verify_kernel)
+        for label, path in list_known(folder)
+    ]
+
+
+def find(finder: Finder, queries: list[QueryFile], scene: Path, out: Path, known: Path | None = None) -> dict[str, Any]:
     """Search a picture or a video, and write the results into a folder.
 
     Args:
@@ -86,6 +100,7 @@ def find(finder: Finder, queries: list[QueryFile], scene: Path, out: Path) -> di
         queries: pictures of one object.
         scene: a picture; any other file is read as a video.
         out: folder for `heat.png` and `found.png`; for a video, `found.png` shows the frames with the best scores.
+        known: folder of known pictures by label; each found box gets the label of the most similar ones.
 
     Returns:
         The results as JSON values: boxes in pixels with scores, and the paths of the files.
@@ -94,28 +109,32 @@ def find(finder: Finder, queries: list[QueryFile], scene: Path, out: Path) -> di
         CaptureError: a file cannot be read, or a query shows no object.
         EngineError: a network failed.
     """
-    search_queries = [finder.make_query(*read_query(query), Timings()) for query in queries]
+    search = _Search(
+        finder,
+        [finder.make_query(*read_query(query), Timings()) for query in queries],
+        [] if known is None else read_known(finder, known),
+    )
     if scene.suffix.lower() in image.IMAGE_SUFFIXES:
-        return _find_in_picture(finder, search_queries, scene, out)
-    return _find_in_video(finder, search_queries, scene, out)
+        return _find_in_picture(search, scene, out)
+    return _find_in_video(search, scene, out)
 
 
-def _find_in_picture(finder: Finder, search_queries: list[Query], scene: Path, out: Path) -> dict[str, Any]:
+def _find_in_picture(search: _Search, scene: Path, out: Path) -> dict[str, Any]:
     picture = image.read_image(scene)
-    heat, found = _search(finder, search_queries, picture)
+    heat, found, labels = search.run(picture)
     out.mkdir(parents=True, exist_ok=True)
     write_durably(out / "heat.png", image.encode_image(colour_heat_map(heat), ".png"))
     write_durably(out / "found.png", image.encode_image(_draw(picture, heat, found), ".png"))
     files = {"heat_map": str(out / "heat.png"), "highlight": str(out / "found.png")}
-    return {"scene": str(scene), "found": _to_json(found), **files}
+    return {"scene": str(scene), "found": _to_json(found, labels), **files}
 
 
-def _find_in_video(finder: Finder, search_queries: list[Query], scene: Path, out: Path) -> dict[str, Any]:
+def _find_in_video(search: _Search, scene: Path, out: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     best: list[tuple[float, int, Image]] = []
     for number, (pts_s, picture) in enumerate(_frames(scene)):
-        heat, found = _search(finder, search_queries, picture)
-        rows.append({"frame": number, "pts_s": pts_s, "found": _to_json(found)})
+        heat, found, labels = search.run(picture)
+        rows.append({"frame": number, "pts_s": pts_s, "found": _to_json(found, labels)})
         if found and (len(best) < _SHEET_FRAMES or found[0].score > best[-1][0]):
             best = [*best, (found[0].score, number, _draw(picture, heat, found))]
             best = sorted(best, key=lambda one: -one[0])[:_SHEET_FRAMES]
@@ -131,12 +150,22 @@ def _find_in_video(finder: Finder, search_queries: list[Query], scene: Path, out
     return {"scene": str(scene), "frames": rows, "sheet": str(sheet) if sheet else None}
 
 
-def _search(finder: Finder, search_queries: list[Query], picture: Image) -> tuple[FloatArray, list[FoundBox]]:
-    """Return the heat map at the picture's size, and the boxes."""
-    features = finder.scene_features(picture, Timings())
-    heat = finder.heat_map(features, search_queries, Timings())
-    found = finder.find_boxes(features, heat, search_queries, Timings())
-    return resize_to_source(heat, features.placed, finder.model.shape.map_stride), found
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What to search for."""
+
+    finder: Finder
+    queries: list[Query]  # of one object
+    known: list[KnownPicture]  # empty: found boxes get no label
+
+    def run(self, picture: Image) -> tuple[FloatArray, list[FoundBox], list[TransferredLabel]]:
+        """Return the heat map at the picture's size, the boxes, and their labels if pictures are known."""
+        finder = self.finder
+        features = finder.scene_features(picture, Timings())
+        heat = finder.heat_map(features, self.queries, Timings())
+        found = finder.find_boxes(features, heat, self.queries, Timings())
+        labels = finder.transfer_labels(features, found, self.known) if self.known else []
+        return resize_to_source(heat, features.placed, finder.model.shape.map_stride), found, labels
 
 
 def _draw(picture: Image, heat: FloatArray, found: list[FoundBox]) -> Image:
@@ -165,5 +194,10 @@ def _frames(scene: Path) -> Iterator[tuple[float | None, Image]]:
             yield picture.pts_s, picture.image_rgb
 
 
-def _to_json(found: list[FoundBox]) -> list[dict[str, Any]]:
-    return [{"box_px": [round(v, 1) for v in one.box_px], "score": round(one.score, 4)} for one in found]
+def _to_json(found: list[FoundBox], labels: list[TransferredLabel]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"box_px": [round(v, 1) for v in one.box_px], "score": round(one.score, 4)} for one in found
+    ]
+    for row, one in zip(rows, labels, strict=False):
+        row |= {"label": one.label, "label_similarity": round(one.similarity, 4)}
+    return rows

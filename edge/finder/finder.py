@@ -17,11 +17,12 @@ from edge.engine_store.stored_engine import StoredEngine
 from edge.errors import EngineError
 from edge.finder.correlate import Query, build_query, heat_maps
 from edge.finder.heat_map import FoundBox, connected_parts
+from edge.finder.label_transfer import KnownPicture, TransferredLabel, transfer_label
 from edge.finder.query import lay_out_query
-from edge.finder.verify import verify_parts
+from edge.finder.verify import part_kernels, verify_parts
 from edge.inference.checked_run import run_checked
-from edge.inference.engine import RUNS, Backend, open_engine
-from edge.inference.engine_choice import EngineChoice, resolve
+from edge.inference.engine import RUNS, Backend, Precision, open_engine
+from edge.inference.engine_choice import EngineChoice, precision_of, resolve
 from edge.inference.open_models import OpenOptions, open_resolved
 from edge.inference.preprocess import Placement, to_batch, to_canvas
 from edge.manifest import FinderModel
@@ -121,6 +122,24 @@ class Finder:
             )
         return [one for one in scored if one.score >= min_score]
 
+    def transfer_labels(
+        self, features: SceneFeatures, found: Sequence[FoundBox], known: Sequence[KnownPicture]
+    ) -> list[TransferredLabel]:
+        """Label each found box by the most similar known pictures, see `label_transfer`.
+
+        Args:
+            features: of the scene.
+            found: boxes in it.
+            known: at least one known picture.
+
+        Raises:
+            EngineError: the trunk failed.
+        """
+        boxes = [one.box_px for one in found]
+        shape, spec = self.model.shape, self.model.preprocess
+        kernels = part_kernels(self._represent_canvas, features.image_rgb, boxes, shape, spec)
+        return [transfer_label(kernel, known) for kernel in kernels]
+
     def _represent_canvas(self, canvas: Image) -> FloatArray:
         representation: FloatArray = self._represent(canvas, Timings())[0][0]
         return representation
@@ -138,8 +157,10 @@ def open_finder(
     options: OpenOptions | None = None,
     choice: EngineChoice | None = None,
     store: EngineStore | None = None,
+    *,
+    precision: Precision = "shipped",
 ) -> Finder:
-    """Load the FP32 finder of a bundle and run it once.
+    """Load the finder of a bundle and run it once.
 
     Args:
         folder: of the bundle.
@@ -148,6 +169,7 @@ def open_finder(
         options: of its engines; the defaults when None.
         choice: of this machine for this bundle; None: the default.
         store: holds its engines, which stay loaded; None: one of its own.
+        precision: as configured; a finder without such a form runs in FP32.
 
     Raises:
         EngineError: a network cannot be loaded or run, or its output shapes differ from the manifest; or the finder was
@@ -156,8 +178,8 @@ def open_finder(
     if model.map_threshold is not None:
         raise EngineError(f"{folder}: the finder has a map_threshold: it is too old to run; train it again")
     options = options or OpenOptions()
-    resolved = resolve("finder", model, backend, "fp32", choice)
-    # a plug-in takes the forms of a model; the conversion has only one, in ONNX
+    resolved = resolve("finder", model, backend, precision_of(model, backend, precision), choice)
+    # a plug-in takes the forms of a model; the conversion has only those in ONNX
     of_conversion = resolved[0].backend if resolved[0].backend in RUNS else "onnxruntime"
 
     def stored(name: str, path: Path, open_it: Callable[[], Engine]) -> StoredEngine:
@@ -165,7 +187,7 @@ def open_finder(
         return engines.add(name, ("finder", path), open_it, where=str(path), file_bytes=size, is_pinned=True)
 
     engines = store or EngineStore(None, Counters())
-    trunk, conversion = folder / model.every_file[resolved[0].form], folder / model.conversion
+    trunk, conversion = folder / model.every_file[resolved[0].form], folder / model.conversion_for(resolved[0].form)
     finder = Finder(
         model,
         stored("finder", trunk, lambda: open_resolved(folder, "finder", model, resolved, options)[1]),

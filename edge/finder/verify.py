@@ -43,21 +43,42 @@ def verify_parts(
         shape: of the finder.
         spec: of its canvas.
     """
-    parts, places = parts[:MAX_PARTS], _squares(shape, spec)
+    parts = parts[:MAX_PARTS]
+    kernels = part_kernels(represent, image_rgb, [part.box_px for part in parts], shape, spec)
     scored = []
-    for start in range(0, len(parts), len(places)):
-        some = parts[start : start + len(places)]
-        canvas, coverage = lay_out_parts(image_rgb, [part.box_px for part in some], places, shape, spec)
-        representation = represent(canvas)
-        for part, place in zip(some, places, strict=False):
-            kernel = build_kernel(representation, coverage, place, shape.stride, shape.look_cells)
-            best = max(similarity(kernel, query) for query in queries)
-            scored.append(FoundBox(part.box_px, part.score * max(0.0, best), part.level))
+    for part, kernel in zip(parts, kernels, strict=True):
+        best = max(similarity(kernel, query) for query in queries)
+        scored.append(FoundBox(part.box_px, part.score * max(0.0, best), part.level))
     kept: list[FoundBox] = []
     for one in sorted(scored, key=lambda found: -found.score):
         if all(_overlap(one.box_px, better.box_px) < _SAME_OBJECT for better in kept):
             kept.append(one)
     return kept
+
+
+def part_kernels(
+    represent: Represent, image_rgb: Image, boxes_px: Sequence[Box], shape: FinderShape, spec: Preprocess
+) -> list[Kernel]:
+    """Return the verification kernel of each part of a picture; several parts share a run of the trunk.
+
+    Args:
+        represent: runs the trunk.
+        image_rgb: the picture.
+        boxes_px: of its parts.
+        shape: of the finder.
+        spec: of its canvas.
+    """
+    places = _squares(shape, spec)
+    kernels = []
+    for start in range(0, len(boxes_px), len(places)):
+        some = boxes_px[start : start + len(places)]
+        canvas, coverage = lay_out_parts(image_rgb, some, places, shape, spec)
+        representation = represent(canvas)
+        kernels += [
+            build_kernel(representation, coverage, place, shape.stride, shape.look_cells)
+            for _, place in zip(some, places, strict=False)
+        ]
+    return kernels
 
 
 def _squares(shape: FinderShape, spec: Preprocess) -> list[CanvasSquare]:

@@ -13,6 +13,7 @@ import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
+from edge.gallery.attributes import Attributes, read_attributes
 from edge.gallery.changes import Changes, Digests, find_changes
 from edge.gallery.generation import Gallery
 from edge.gallery.index_cache import IndexCache
@@ -58,6 +59,7 @@ class LoadedGallery:
     open_sets: dict[str, OpenSet] = field(default_factory=dict)
     compatible_categories: set[str] = field(default_factory=set)  # of an older embedding space
     silhouettes: dict[str, GallerySilhouettes] = field(default_factory=dict)  # where they count
+    attributes: dict[str, dict[str, Attributes]] = field(default_factory=dict)  # by item id, where there are any
     # Without a classifier: by embedding space, the items of all its categories; a hit's label is its category.
     spaces: dict[str, SpaceIndex] = field(default_factory=dict)
     updates: dict[str, Update] = field(default_factory=dict)  # categories whose index was changed, not built
@@ -133,6 +135,8 @@ class _Loader:
             else:
                 small[category] = _read(model, gallery, category, space_id)
                 loaded.indexes[category] = build_index(small[category])
+            if of_items := read_attributes(gallery.path(category)):
+                loaded.attributes[category] = of_items
             # thresholds for an older space were fitted without silhouettes
             rule = None if declared else model.outline.get(category)
             if rule is not None and rule.counts and (by_item := read_silhouettes(gallery.path(category))):

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.durable import make_folder, oldest_first, set_aside, write_durably
 from edge.errors import EngineError, first_validation_error
-from edge.inference.engine import Backend, Precision, choose_backend, choose_target, has_precision
+from edge.inference.engine import RUNS, Backend, Precision, choose_backend, choose_target, has_precision
 from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, FinderModel, LocaliserModel, Manifest
 from edge.strict_json import parse_json
 
@@ -106,6 +106,18 @@ def models_of(manifest: Manifest) -> dict[str, Model]:
     for number, embedder in enumerate(manifest.embedders):
         named[f"embedder {embedder.categories[0] if embedder.categories else number}"] = embedder
     return named
+
+
+def precision_of(model: Model, backend: Backend, precision: Precision) -> Precision:
+    """Return the precision to run a model in: as configured, but FP32 for a finder that has no such form.
+
+    A finder is optional, and one in FP32 is better than none. Finders of older bundles have no other form.
+    """
+    if not isinstance(model, FinderModel):
+        return precision
+    runs = RUNS.get(backend, ()) if backend != "auto" else RUNS["onnxruntime"]
+    has = any(form in model.files and has_precision(form, precision) for form in runs)
+    return precision if has else "fp32"
 
 
 def fastest(tried: Iterable[Tried], ship: str) -> Tried | None:

@@ -16,12 +16,14 @@ from edge.errors import EngineError
 from edge.inference.checked_run import check_names, run_checked, run_crops, unit_vectors
 from edge.inference.engine import gains_from_batches, open_engine
 from edge.inference.engine_choice import Model, Resolved
+from edge.inference.postprocess import WHITENING_DTYPE, WhiteningMap
 from edge.inference.preprocess import to_batch, to_canvas
 from edge.manifest import DetectorModel, EmbedderModel, FinderModel, Manifest
 from edge.types import Counts, Engine
 
 log = logging.getLogger(__name__)
 
+_SIDES = 2  # offsets of a whitening: of photos, of plain pictures
 NAN_CELLS = 0.1  # share of a detector's output: a few cells without numbers are no objects, more are a broken model
 
 
@@ -151,3 +153,30 @@ def _try_out(model: Model, engine: Engine, most_rows: int) -> None:
             outputs = run_crops(engine, model, batch)
             if isinstance(model, EmbedderModel):
                 unit_vectors(engine.where, outputs[0])
+
+
+def read_whitening(folder: Path, model: EmbedderModel) -> WhiteningMap | None:
+    """Read the map of an embedder; None if it has none.
+
+    Args:
+        folder: of the bundle.
+        model: the manifest's entry.
+
+    Raises:
+        EngineError: the file cannot be read, has another size, or holds what is not a number.
+    """
+    if model.whitening is None:
+        return None
+    path, parts = folder / model.whitening.file, model.whitening.dim
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{path}: cannot read: {error.strerror}") from error
+    if len(data) != 4 * model.dim * (parts + _SIDES):
+        expected = f"{4 * model.dim * (parts + _SIDES)} for {model.dim} rows of {parts} + {_SIDES} numbers"
+        raise EngineError(f"{path}: found {len(data)} bytes, expected {expected}; pack the bundle again")
+    rows = np.frombuffer(data, WHITENING_DTYPE).reshape(model.dim, parts + _SIDES).astype(np.float32)
+    if not np.isfinite(rows).all():
+        raise EngineError(f"{path}: holds what is not a number; pack the bundle again")
+    matrix, offsets = np.ascontiguousarray(rows[:, :parts]), np.ascontiguousarray(rows[:, parts:].T)
+    return WhiteningMap(matrix, offsets, str(path))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.inference.checked_run import unit_vectors
 from edge.types import Box, FloatArray
 
+WHITENING_DTYPE = "<f4"  # of the file of a WhiteningMap
 _FEW = 64  # boxes that are compared one by one
 _ZERO, _TINY = np.float32(0), np.float32(1e-9)  # Python numbers would be converted in every call
 _EQUAL_IOU = 1.0 - 1e-6  # equal boxes overlap more than this
@@ -179,3 +182,37 @@ def box_of(row: FloatArray) -> Box:
     """Return a box row as plain numbers."""
     x0, y0, x1, y1 = (float(v) for v in row)
     return (x0, y0, x1, y1)
+
+
+@dataclass(frozen=True, slots=True)
+class WhiteningMap:
+    """The last step of an embedder that has one: a linear map of its joint vectors, with an offset for each side.
+
+    The map weakens the directions in which the pictures of one item differ (within-class covariance normalisation,
+    Hatch and Stolcke 2006). It first takes away the mean vector: that of photos, or for pictures on a plain background
+    that of catalogue pictures, so that both sides have the same centre.
+    """
+
+    matrix: FloatArray  # (dim, parts)
+    offsets: FloatArray  # (2, dim), added after the matrix: of photos, of pictures on a plain background
+    where: str = "whitening"  # names it in errors
+
+    def map(self, vectors: FloatArray, *, plain: bool | Sequence[bool] = False) -> FloatArray:
+        """Map joint vectors.
+
+        Args:
+            vectors: (n, parts) float32, rows of unit length.
+            plain: whether the pictures, or each of them, show one object on a plain background.
+
+        Returns:
+            (n, dim) float32, rows of unit length.
+
+        Raises:
+            EngineError: a vector is the mean, so its image has no direction.
+        """
+        side = np.broadcast_to(np.asarray(plain, np.bool_), len(vectors)).astype(np.int64)
+        return unit_vectors(self.where, vectors @ self.matrix.T + self.offsets[side])
+
+    def to_bytes(self) -> bytes:
+        """Return it as the bundle's file: for each row of the matrix, the row, then its two offsets."""
+        return np.hstack([self.matrix, self.offsets.T]).astype(WHITENING_DTYPE).tobytes()

@@ -21,7 +21,8 @@ from edge.inference.checked_run import run_checked, run_crops, unit_vectors
 from edge.inference.engine import Backend, Precision
 from edge.inference.engine_choice import EngineChoice, Resolved, models_of, resolve
 from edge.inference.fingerprint import fingerprint_of
-from edge.inference.open_models import NAN_CELLS, ModelOpener, OpenOptions
+from edge.inference.open_models import NAN_CELLS, ModelOpener, OpenOptions, read_whitening
+from edge.inference.postprocess import WhiteningMap
 from edge.inference.preprocess import Placement, to_batch, to_canvas
 from edge.manifest import (
     ClassifierModel,
@@ -35,7 +36,7 @@ from edge.manifest import (
 from edge.silhouettes.silhouette import silhouette_of
 from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings
-from edge.types import Box, Category, Detection, FloatArray, Image, Runnable, Silhouette
+from edge.types import UNFAMILIAR, Box, Category, Detection, FloatArray, Image, Runnable, Silhouette
 
 _MIN_BOX_PX = 2.0
 
@@ -107,7 +108,7 @@ class Detector:
 class ClassifierOutput:
     """A classifier's output for crops, one row each."""
 
-    probabilities: FloatArray  # (boxes, labels), calibrated
+    probabilities: FloatArray  # (boxes, labels), calibrated; rows sum to 1, or to UNFAMILIAR
     descriptors: FloatArray  # (boxes, descriptor_dim), rows of unit length; (boxes, 0) if the model has no descriptor
 
 
@@ -142,7 +143,21 @@ class Classifier:
             descriptors = (
                 decode.unit_rows(raw_descriptors[0]) if raw_descriptors else np.zeros((len(boxes_px), 0), np.float32)
             )
-            return ClassifierOutput(decode.softmax(logits, self.model.temperature), descriptors)
+            probabilities = decode.softmax(logits, self.model.temperature)
+            if self.model.least_logit is not None:
+                probabilities[logits.max(axis=1) < self.model.least_logit] *= UNFAMILIAR
+            return ClassifierOutput(probabilities, descriptors)
+
+    def logits(self, picture: Image | Pyramid, boxes_px: list[Box], timings: Timings) -> FloatArray:
+        """Return the logits of crops, (boxes, labels) float32; the largest is low where a crop is unfamiliar.
+
+        Raises:
+            EngineError: the engine failed, or its outputs do not match the manifest.
+        """
+        with timings.stage("preprocess"):
+            batch = _crops(self.model.preprocess, picture, boxes_px)
+        with timings.stage("classify"):
+            return run_crops(self._engine, self.model, batch)[0]
 
     def classify(self, picture: Image | Pyramid, boxes_px: list[Box], timings: Timings) -> FloatArray:
         """Return calibrated probabilities, (boxes, labels) float32.
@@ -214,22 +229,27 @@ class Embedder:
         engine: Runnable,
         fingerprint: str | Callable[[], str] = "",
         classifier: Classifier | None = None,
+        whitening: WhiteningMap | None = None,
     ) -> None:
         """Wrap a model; `fingerprint` as in Classifier, or what returns it once the model was loaded.
 
-        The classifier provides descriptors for models with a `classifier_share`.
+        The classifier provides descriptors for models with a `classifier_share`, and `whitening` is the last step of
+        models that have one.
 
         Raises:
-            EngineError: the model has a `classifier_share` and there is no classifier.
+            EngineError: the model has a `classifier_share` and there is no classifier, or its whitening is missing.
         """
         if model.classifier_share and classifier is None:
             raise EngineError(
                 f"embedder of {model.categories}: needs a classifier, and the bundle has none; pack one into it"
             )
+        if model.whitening is not None and whitening is None:
+            raise EngineError(f"embedder of {model.categories}: needs its whitening; read {model.whitening.file}")
         self.model = model
         self._fingerprint = fingerprint
         self._engine = engine
         self._classifier = classifier
+        self._whitening = whitening
 
     @property
     def fingerprint(self) -> str:
@@ -253,7 +273,13 @@ class Embedder:
         return self._engine.readiness() if isinstance(self._engine, StoredEngine) else "ready"
 
     def embed(
-        self, picture: Image | Pyramid, boxes_px: list[Box], timings: Timings, descriptors: FloatArray | None = None
+        self,
+        picture: Image | Pyramid,
+        boxes_px: list[Box],
+        timings: Timings,
+        descriptors: FloatArray | None = None,
+        *,
+        plain: bool = False,
     ) -> FloatArray:
         """Return joint embeddings, (boxes, dim) float32, rows of unit length.
 
@@ -263,6 +289,7 @@ class Embedder:
             timings: of the stages.
             descriptors: the classifier's descriptors of these boxes, if already known; else the classifier runs if the
                 model has a `classifier_share`.
+            plain: the picture shows one object on a plain background, as in a catalogue.
 
         Raises:
             EngineError: the engine failed, or its outputs do not match the manifest.
@@ -273,10 +300,17 @@ class Embedder:
             vectors = self._vectors(batch)
         if descriptors is None and self.model.classifier_share and self._classifier is not None:
             descriptors = self._classifier.classify_with_features(picture, boxes_px, timings).descriptors
-        return self._joint(vectors, descriptors)
+        return self._joint(vectors, descriptors, plain=plain)
 
-    def embed_whole(self, pictures: Sequence[Image | Pyramid], timings: Timings) -> FloatArray:
+    def embed_whole(
+        self, pictures: Sequence[Image | Pyramid], timings: Timings, *, plain: bool | Sequence[bool] = False
+    ) -> FloatArray:
         """Return the joint embedding of each whole picture, (pictures, dim), as `embed` does, in as few runs as fit.
+
+        Args:
+            pictures: the pictures.
+            timings: of the stages.
+            plain: whether they, or each of them, show one object on a plain background.
 
         Raises:
             EngineError: the engine failed, or its outputs do not match the manifest.
@@ -287,20 +321,22 @@ class Embedder:
         with timings.stage("embed"):
             vectors = self._vectors(batch)
         if not self.model.classifier_share or self._classifier is None:
-            return vectors
+            return self._joint(vectors, None, plain=plain)
         found = [self._classifier.classify_with_features(one, box, timings).descriptors for one, box in whole]
-        return self._joint(vectors, np.concatenate(found))
+        return self._joint(vectors, np.concatenate(found), plain=plain)
 
     def _vectors(self, batch: NDArray[np.generic]) -> FloatArray:
         return unit_vectors(self._engine.where, run_crops(self._engine, self.model, batch)[0])
 
-    def _joint(self, vectors: FloatArray, descriptors: FloatArray | None) -> FloatArray:
+    def _joint(
+        self, vectors: FloatArray, descriptors: FloatArray | None, *, plain: bool | Sequence[bool]
+    ) -> FloatArray:
         share = self.model.classifier_share
-        if not share or descriptors is None or self._classifier is None:
-            return vectors
-        # the cosine of two such rows is the sum of the parts' cosines, weighted by their shares
-        joint = np.hstack([np.sqrt(1.0 - share) * vectors, np.sqrt(share) * descriptors])
-        return np.asarray(joint, np.float32)
+        if share and descriptors is not None and self._classifier is not None:
+            # the cosine of two such rows is the sum of the parts' cosines, weighted by their shares
+            joint = np.hstack([np.sqrt(1.0 - share) * vectors, np.sqrt(share) * descriptors])
+            vectors = np.asarray(joint, np.float32)
+        return vectors if self._whitening is None else self._whitening.map(vectors, plain=plain)
 
 
 def _crops(spec: Preprocess, picture: Image | Pyramid, boxes_px: list[Box]) -> NDArray[np.generic]:
@@ -369,6 +405,7 @@ def load_stages(
     embedders = {}
     for name, model in named.items():
         if isinstance(model, EmbedderModel):
-            embedder = Embedder(model, stored[name], partial(fingerprint, name, model), classifier)
+            whitening = read_whitening(folder, model)
+            embedder = Embedder(model, stored[name], partial(fingerprint, name, model), classifier, whitening)
             embedders.update(dict.fromkeys(model.categories, embedder))
     return Stages(detector, classifier, embedders, localiser, opener.engines, store)

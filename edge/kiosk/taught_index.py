@@ -97,6 +97,7 @@ class WithTaught:
         ]
 
     def _merge(self, query: FloatArray, base: Sequence[Hit], taught: Sequence[Hit]) -> list[Hit]:
+        taught = [replace(hit, taught=True) for hit in taught]
         hits = sorted([*base, *taught], key=lambda hit: -hit.score)
         if self.ratio_test is None or not taught or hits[0] is not taught[0]:
             return hits

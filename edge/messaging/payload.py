@@ -12,7 +12,7 @@ from typing import Any, Literal
 from edge.errors import PublishError
 from edge.telemetry.health_report import HealthReport
 from edge.telemetry.known_secrets import hide, hide_in
-from edge.types import CameraState, Event, EventType
+from edge.types import CameraState, Decision, Event, EventType
 
 EVENT_SCHEMA = "finesight.event/1"
 STATUS_SCHEMA = "finesight.status/1"
@@ -20,7 +20,7 @@ HEALTH_SCHEMA = "finesight.health/1"
 BIRTH_SCHEMA = "finesight.birth/1"
 MAX_EVENT_BYTES = 8191  # brokers and clients exist whose default limit is 10 KiB
 
-_MAX_ZONES, _MAX_CROSSINGS = 16, 8
+_MAX_ZONES, _MAX_CROSSINGS, _MAX_ATTRIBUTES = 16, 8, 8
 
 Availability = Literal["online", "offline", "stopped"]
 
@@ -238,6 +238,7 @@ def _event_fields(event: Event, label_length: int, hits: int, text_length: int) 
             {"item": text(hit.item_id), "label": label(hit.label), "score": _number(hit.score)}
             for hit in decision.top[:hits]
         ],
+        **_attributes(decision, text_length if hits else 0),
         "bundle": text(event.bundle),
         "gallery": text(event.gallery),
         "latency_ms": _latency(event.latency_ms, text_length),
@@ -246,6 +247,19 @@ def _event_fields(event: Event, label_length: int, hits: int, text_length: int) 
             {"line": text(one.line), "direction": one.direction} for one in event.crossings[-_MAX_CROSSINGS:]
         ],
     }
+
+
+def _attributes(decision: Decision, text_length: int) -> dict[str, Any]:
+    """Return the attributes of an object as a field; no field where its gallery has none, or texts have no room."""
+    voted = [
+        {
+            "name": truncate(one.name, text_length),
+            "value": truncate(one.value, text_length),
+            "confidence": _number(one.confidence),
+        }
+        for one in decision.attributes[: _MAX_ATTRIBUTES if text_length else 0]
+    ]
+    return {"attributes": voted} if voted else {}
 
 
 def _latency(latency_ms: Mapping[str, float], text_length: int) -> dict[str, float | None]:

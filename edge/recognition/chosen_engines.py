@@ -15,11 +15,11 @@ from edge.inference.engine_choice import (
     choice_path,
     distrust,
     models_of,
+    precision_of,
     read_choice,
     resolve,
     write_choice,
 )
-from edge.manifest import FinderModel
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class WantedEngines:
             choice = read_choice(choice_path(self._config.state_dir, manifest))
             first = {}
             for name, model in models_of(manifest).items():
-                precision = "fp32" if isinstance(model, FinderModel) else engine.precision  # it has no other form
+                precision = precision_of(model, engine.backend, engine.precision)
                 first[name] = resolve(name, model, engine.backend, precision, choice)[0]
         except FinesightError as error:  # the load reports it, too
             log.debug("%s", error)

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
 from edge.manifest import OpenSet
-from edge.types import Category, Decision, Hit, Match, Reason
+from edge.types import UNFAMILIAR, Category, Decision, Hit, Match, Reason
 
 TOP = 5  # alternatives an event carries
 SEARCH_DEPTH = 2 * TOP  # nearest items to find, some of which may be negative
@@ -19,8 +19,11 @@ MIN_SEARCHED_RATIO = 0.05  # of the best category's probability: less likely one
 # The same for a category whose embedder runs anyway, for another category that is searched.
 SEARCHED_BESIDE = 5
 SEARCHED_BESIDE_RATIO = 0.01
-MIN_CONFIRMABLE = 0.5  # of the threshold: a match cannot confirm a category less likely than that
-MIN_PROBABILITY = 0.25  # of category and item together, of a match
+MIN_CONFIRMABLE = 0.2  # of the threshold: no match, not even a taught one, confirms a less likely category
+MIN_PROBABILITY = 0.25  # of category and item together, of a match; no unfamiliar crop reaches it
+# The same of a taught item, of which no category is likely where the bundle never saw such things: the ratio test of
+# edge.kiosk.taught_index decides about it.
+MIN_TAUGHT_PROBABILITY = 0.06
 
 
 def categories_to_search(
@@ -146,7 +149,8 @@ def _is_likely(category: Category, best: Hit, open_set: OpenSet, threshold: floa
     whose own threshold accepts answers that are likelier wrong than right decides alone.
     """
     if not open_set.calibrated:
-        return category.score >= threshold
+        return category.score >= (threshold * UNFAMILIAR if best.taught else threshold)
     if probability_of(open_set.threshold, open_set) < 0.5:
         return True
-    return category.score * probability_of(best.score, open_set) >= MIN_PROBABILITY
+    least = MIN_TAUGHT_PROBABILITY if best.taught else MIN_PROBABILITY
+    return category.score * probability_of(best.score, open_set) >= least

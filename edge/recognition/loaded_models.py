@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from edge.finder.finder import Finder
 from edge.finder.taught_search import TaughtQuery
+from edge.gallery.attributes import Attributes, vote
 from edge.gallery.loaded_gallery import LoadedGallery
 from edge.inference.stages import Stages
 from edge.manifest import OpenSet
@@ -45,6 +46,7 @@ class LoadedModels:
     gallery: LoadedGallery = field(default_factory=LoadedGallery)  # as it was loaded, without taught items
     taught: TaughtCounts | None = None  # items that were added; None: no kiosk
     taught_retired: Mapping[str, str] = field(default_factory=dict)  # why other taught items are not, by item id
+    attributes: Mapping[str, Attributes] = field(default_factory=dict)  # of the items that have any, by item id
 
     @property
     def category_threshold(self) -> float:
@@ -79,9 +81,13 @@ class LoadedModels:
         return hits
 
     def decide(self, categories: Sequence[Category], hits: dict[str, list[Hit]]) -> Decision:
-        """Decide what one object is, by the bundle's thresholds."""
+        """Decide what one object is, by the bundle's thresholds, and what near items say about its attributes."""
         together = self.stages.classifier is None
-        return decide(list(categories), hits, self.open_sets, self.category_threshold, together=together)
+        decision = decide(list(categories), hits, self.open_sets, self.category_threshold, together=together)
+        if not self.attributes:
+            return decision
+        named = decision.match.item_id if decision.match else None
+        return replace(decision, attributes=vote(decision.top, self.attributes, named))
 
     def identify(
         self, categories: Sequence[Category] | None, vectors: Mapping[str, FloatArray], silhouette: Silhouette | None

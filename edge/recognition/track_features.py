@@ -35,6 +35,7 @@ class TrackFeatures:
     best_area_px2: float = 0.0  # of all crops, embedded or not
     log_probabilities: FloatArray | None = None  # (labels,), weighted sum over crops
     weight: float = 0.0  # sum over crops
+    familiarity: float = 0.0  # weighted sum over crops of the sum of their probabilities, 1 for a familiar one
     vectors: dict[str, FloatArray] = field(default_factory=dict)  # embedding space -> weighted sum of unit vectors
     fresh: set[str] = field(default_factory=set)  # embedding spaces with a vector since the last counted embedding
     silhouette: Silhouette | None = None  # of the crop with the greatest weight
@@ -45,13 +46,17 @@ class TrackFeatures:
     published: Decision | None = None  # newest that subscribers received
 
     def add_probabilities(self, probabilities: FloatArray, weight: float) -> FloatArray:
-        """Add one crop's category probabilities; return the fused ones: their weighted geometric mean."""
+        """Add one crop's category probabilities; return the fused ones: their weighted geometric mean.
+
+        They sum to 1, or to less where crops were unfamiliar, see edge.inference.stages.
+        """
         log = np.asarray(np.log(np.maximum(probabilities, 1e-6)) * weight, np.float32)
         total = log if self.log_probabilities is None else self.log_probabilities + log
         self.log_probabilities = total
         self.weight += weight
+        self.familiarity += weight * min(1.0, float(probabilities.sum()))
         fused = np.exp(total / self.weight)
-        return np.asarray(fused / fused.sum(), np.float32)
+        return np.asarray(fused / fused.sum() * (self.familiarity / self.weight), np.float32)
 
     def add_vector(self, space_id: str, vector: FloatArray, weight: float) -> None:
         """Add one crop's embedding of a space."""
@@ -90,6 +95,7 @@ class TrackFeatures:
         self.restart_count()
         self.width_px = self.height_px = self.best_sharpness = self.best_area_px2 = 0.0
         self.log_probabilities, self.weight, self.vectors, self.fresh = None, 0.0, {}, set()
+        self.familiarity = 0.0
         self.silhouette, self.silhouette_weight = None, 0.0
 
     @property

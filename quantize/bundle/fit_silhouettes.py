@@ -1,13 +1,14 @@
 """Fits the weight of silhouettes in a category's score on held-out crops.
 
 A rule is used if it finds more items than the vectors alone and the 95 % bound of the paired gain is above zero.
-Otherwise the weight is 0, and devices compute no silhouettes for the category.
+Otherwise the weight is 0, and devices compute no silhouettes for the category. Whoever packs may name the mode instead:
+then it is used, and its gain or loss is recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -58,6 +59,12 @@ class SilhouetteFit:
     best: SilhouetteRule  # the best candidate, whether it is used or not
     gain: float  # gain of the best candidate, in Recall@1
     error: float  # standard error of that gain
+    forced: bool = False  # the mode was named, and is used whether it pays or not
+
+    @property
+    def pays(self) -> bool:
+        """Whether the best candidate's gain is more than chance."""
+        return self.gain - 1.96 * self.error > 0
 
     def row(self) -> dict[str, object]:
         """Return the fit as the manifest stores it."""
@@ -67,21 +74,28 @@ class SilhouetteFit:
             "best": {"mode": self.best.mode, "weight": self.best.weight},
             "gain": round(self.gain, 4),
             "gain_interval": [round(self.gain + sign * 1.96 * self.error, 4) for sign in (-1, 1)],
-            "pays": self.rule.counts,
-        }
+            "pays": self.pays,
+        } | ({"forced": True} if self.forced else {})
 
 
-def fit_rule(similar: Similarities, modes: Sequence[Mode] = ("absolute", "aligned")) -> SilhouetteFit:
-    """Choose mode and weight by Recall@1, the smallest weight among equals; weight 0 without a certain gain."""
+def fit_rule(similar: Similarities, forced: Mode | None = None) -> SilhouetteFit:
+    """Choose mode and weight by Recall@1, the smallest weight among equals; weight 0 without a certain gain.
+
+    Args:
+        similar: of held-out crops.
+        forced: use this mode even if it does not pay, with the best of its weights; `iou_only` has none, as published.
+    """
     before = similar.is_correct(OFF)
+    modes: Sequence[Mode] = ("absolute", "aligned") if forced is None else (forced,)
+    weights = (1.0,) if forced == "iou_only" else WEIGHTS
+    tried = [SilhouetteRule(mode=mode, weight=weight) for weight in weights for mode in modes]
     if not len(before):
         return SilhouetteFit(OFF, 0, 0.0, OFF, 0.0, 0.0)
-    tried = [SilhouetteRule(mode=mode, weight=weight) for weight in WEIGHTS for mode in modes]
     best = max(tried, key=lambda rule: float(similar.is_correct(rule).mean()))
     change = similar.is_correct(best).astype(np.float64) - before
     gain, error = float(change.mean()), float(change.std() / np.sqrt(len(change)))
-    pays = gain - 1.96 * error > 0
-    return SilhouetteFit(best if pays else OFF, len(before), float(before.mean()), best, gain, error)
+    fit = SilhouetteFit(best, len(before), float(before.mean()), best, gain, error, forced is not None)
+    return fit if fit.pays or fit.forced else replace(fit, rule=OFF)
 
 
 def similarities(

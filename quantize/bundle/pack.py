@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edge.bundle.bundle import Bundle, read_bundle
 from edge.durable import fsync_folder, fsync_tree, sha256_of
@@ -40,12 +40,14 @@ from quantize.build_network import Network
 from quantize.bundle.backward_compatible import TOLERANCE, check_compatibility
 from quantize.bundle.base_bundle import kept_models
 from quantize.bundle.embedding_spaces import assign_embedding_spaces
-from quantize.bundle.fit_silhouettes import fit_rule, silhouettes_by_item, similarities
+from quantize.bundle.fit_silhouettes import Mode, fit_rule, silhouettes_by_item, similarities
+from quantize.bundle.fit_whitening import Whiten, whiten_embedders
 from quantize.compare import Vectors
 from quantize.dataset import Data
 from quantize.latency import cpu_name
-from quantize.network_spec import Model, conversion_path, model_entry
+from quantize.network_spec import Model, conversion_int8_path, conversion_path, model_entry
 from quantize.onnx_file import check_fits
+from quantize.open_set.familiarity import SHARE, Familiarity, fit_familiarity
 from quantize.open_set.fit_rules import NewEmbedder, fit_rules, require_naming, warnings_about
 from quantize.open_set.score_crops import KnownOutputs
 from quantize.probes.choose_probes import GalleryVectors
@@ -72,11 +74,18 @@ class PackOptions:
     compatible_with: tuple[Path, ...] = ()  # older bundles; their galleries are declared searchable if measured so
     tolerance: float = TOLERANCE  # largest allowed loss of Recall@1
     false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.fit_thresholds
+    risk: float | None = (
+        None  # share of wrong names among all names, instead of false_accept; see quantize.open_set.risk
+    )
     # Weight of the classifier's descriptor in each cosine; None: as in the base bundle, or 0.
     classifier_share: float | None = None
     # How far gallery vectors shrink to their centroid, see edge.gallery.item_vectors; None: as in the base bundle, or
     # DEFAULT_GATHERING.
     gathering: float | None = None
+    unfamiliar: float = SHARE  # of the held-out crops; see quantize.open_set.familiarity. 0: every crop is familiar
+    whiten: Whiten = "off"  # fit a whitening to new embedders, see quantize.bundle.fit_whitening
+    # How silhouettes count: a mode, whether it pays or not; off; None: where they pay, and only with a new localiser.
+    outline: Mode | Literal["off"] | None = None
     waived: frozenset[str] = frozenset()  # gates that may fail, as model.gate
 
 
@@ -104,6 +113,8 @@ def pack(options: PackOptions, networks: Sequence[Network], data: Data) -> Manif
         EngineError: a packed model cannot run.
     """
     require_gates(networks)
+    if options.false_accept is not None and options.risk is not None:
+        raise QuantizeError("--false-accept and --risk choose one threshold in two ways; give one of them")
     if options.classifier_share and not any(network.spec.kind == "embedder" for network in networks):
         raise QuantizeError(
             f"classifier share {options.classifier_share:g} needs a new embedder; give --embedder as well"
@@ -154,9 +165,15 @@ def _write_contents(options: PackOptions, networks: Sequence[Network], data: Dat
         _copy_base_models(base, contents)
     contents.models = assign_embedding_spaces(contents.models, networks, contents.provenance, share)
     stages = load_stages(folder, _manifest(options, contents), "onnxruntime")
-    if any(network.spec.kind == "localiser" for network in networks):
-        _fit_silhouettes(contents, stages, networks, data)
-    _fit_rules(contents, stages, networks, data, options)
+    familiarity = _fit_familiarity(contents, stages, networks, data, options.unfamiliar)
+    if options.whiten != "off":
+        contents.models, rows = whiten_embedders(contents.models, networks, stages, data, folder, options.whiten)
+        for name, row in rows.items():
+            contents.evaluation[name]["whitening"] = row
+    if familiarity is not None or options.whiten != "off":
+        stages = load_stages(folder, _manifest(options, contents), "onnxruntime")
+    _fit_silhouettes(contents, stages, networks, data, options.outline)
+    _fit_rules(contents, stages, networks, data, options, familiarity)
     if older:
         _declare_compatible(older, contents, stages, networks, data, options.tolerance)
     contents.probes.drop_failing(stages)  # those of the base bundle
@@ -204,11 +221,15 @@ def _copy_forms(network: Network, folder: Path, *, keep_both: bool) -> Model:
     for target in dict.fromkeys(wanted):
         files[target] = f"models/{network.name}.{target}.onnx"
         shutil.copyfile(network.forms[target], folder / files[target])
-    conversion = None
-    if network.spec.kind == "finder":
-        conversion = f"models/{network.name}.conversion.onnx"
-        shutil.copyfile(conversion_path(network.forms["fp32"]), folder / conversion)
-    return model_entry(network.spec, files, network.ship, network.why, conversion)
+    if network.spec.kind != "finder":
+        return model_entry(network.spec, files, network.ship, network.why)
+    conversions: list[str | None] = [None, None]  # FP32, INT8
+    for number, find in enumerate((conversion_path, conversion_int8_path)):
+        source = find(network.forms["fp32"])
+        if number == 0 or ("ort-u8" in files and source.is_file()):
+            conversions[number] = f"models/{find(Path(network.name)).name}"
+            shutil.copyfile(source, folder / f"{conversions[number]}")
+    return model_entry(network.spec, files, network.ship, network.why, *conversions)
 
 
 def _copy_base_models(base: Bundle, contents: _BundleContents) -> None:
@@ -217,7 +238,9 @@ def _copy_base_models(base: Bundle, contents: _BundleContents) -> None:
     Probes of a model that is replaced are not copied: the new model gives other answers.
     """
     for kept in kept_models(base.manifest, contents.models):
-        further = [kept.model.conversion] if isinstance(kept.model, FinderModel) else []
+        further = kept.model.conversions if isinstance(kept.model, FinderModel) else []
+        if isinstance(kept.model, EmbedderModel) and kept.model.whitening is not None:
+            further.append(kept.model.whitening.file)
         for path in (*kept.model.files.values(), *further):
             if (contents.folder / path).exists():
                 raise QuantizeError(
@@ -233,8 +256,28 @@ def _copy_base_models(base: Bundle, contents: _BundleContents) -> None:
         contents.probes.copy_from(base, kept.model)
 
 
+def _fit_familiarity(
+    contents: _BundleContents, stages: Stages, networks: Sequence[Network], data: Data, share: float
+) -> Familiarity | None:
+    """Fit the least logit of a new classifier."""
+    for number, network in enumerate(networks):
+        model = contents.models[number]
+        if isinstance(model, ClassifierModel) and stages.classifier is not None:
+            found = fit_familiarity(stages.classifier, data.held_out_crops(network.spec), share)
+            if found is not None:
+                contents.models[number] = model.model_copy(update={"least_logit": found.least_logit})
+                contents.evaluation[network.name]["familiar"] = {"least_logit": found.least_logit, "share": share}
+            return found
+    return None
+
+
 def _fit_rules(
-    contents: _BundleContents, stages: Stages, networks: Sequence[Network], data: Data, options: PackOptions
+    contents: _BundleContents,
+    stages: Stages,
+    networks: Sequence[Network],
+    data: Data,
+    options: PackOptions,
+    familiarity: Familiarity | None,
 ) -> None:
     """Fit an open-set rule for each category of a new embedder."""
     pairs = zip(networks, contents.models, strict=False)  # models of the base bundle follow, with their own rules
@@ -243,11 +286,21 @@ def _fit_rules(
         NewEmbedder(one.name, model, data.gallery_crops(one.spec), data.held_out_crops(one.spec))
         for one, model in found
     ]
+    probabilities = {
+        crop: row for one in networks if one.spec.kind == "classifier" for crop, row in one.outputs.items()
+    }
     known = KnownOutputs(
-        {crop: row for one in networks if one.spec.kind == "classifier" for crop, row in one.outputs.items()},
-        {crop: row for one, model in found if not model.classifier_share for crop, row in one.outputs.items()},
+        probabilities if familiarity is None else familiarity.scaled(probabilities),
+        {
+            crop: row
+            for one, model in found
+            if not (model.classifier_share or model.whitening)
+            for crop, row in one.outputs.items()
+        },
     )
-    rules, contents.galleries = fit_rules(embedders, stages, contents.silhouettes, known, options.false_accept)
+    rules, contents.galleries = fit_rules(
+        embedders, stages, contents.silhouettes, known, options.false_accept, options.risk
+    )
     contents.waived += require_naming(rules, options.waived)
     contents.evaluation["warnings"] = warnings_about(rules)
     for number, network in enumerate(networks):
@@ -257,9 +310,21 @@ def _fit_rules(
             contents.evaluation[network.name] |= rule.evaluation()
 
 
-def _fit_silhouettes(contents: _BundleContents, stages: Stages, networks: Sequence[Network], data: Data) -> None:
+def _fit_silhouettes(
+    contents: _BundleContents,
+    stages: Stages,
+    networks: Sequence[Network],
+    data: Data,
+    wanted: Mode | Literal["off"] | None,
+) -> None:
     """Fit the weight of silhouettes with the forms that ship, and keep the gallery's silhouettes if it is above 0."""
-    assert stages.localiser is not None
+    kinds = {network.spec.kind for network in networks}
+    if wanted == "off" or (wanted is None and "localiser" not in kinds):
+        return
+    if stages.localiser is None:
+        raise QuantizeError(f"outline {wanted}: the bundle has no localiser; give --localiser")
+    if wanted is not None and "embedder" not in kinds:
+        raise QuantizeError(f"outline {wanted}: the mode is fitted for new embedders; give --embedder as well")
     for number, network in enumerate(networks):
         model = contents.models[number]
         if not isinstance(model, EmbedderModel) or not model.categories:
@@ -283,7 +348,7 @@ def _fit_silhouettes(contents: _BundleContents, stages: Stages, networks: Sequen
                 [silhouettes[1][i] for i in known],
                 items,
             )
-            fit = fit_rule(similar)
+            fit = fit_rule(similar, wanted)
             rows[category] = fit.row()
             log.info("%s: %s: silhouettes %s", network.name, category, rows[category])
             if fit.rule.counts:

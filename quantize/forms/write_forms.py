@@ -161,14 +161,19 @@ def write_ort_u8(
 
     def write(ranges: dict[str, Range], trial: Path) -> dict[str, Any]:
         ort_u8.write_int8(calibration.prepared, ranges, means, trial, saturates=saturates, keep=keep)
-        model = onnx.load(str(trial))
-        store_as_s8(model, "cast")
-        drop_unused(model)
-        shorten_names(model)
-        onnx.save(model, str(trial))
+        finish_int8(trial)
         return {"saturation_free": saturates}
 
     return _write_best(calibration, spec, out, write, kept)
+
+
+def finish_int8(path: Path) -> None:
+    """Store the weights of an INT8 form as S8 and drop what it does not need, in place."""
+    model = onnx.load(str(path))
+    store_as_s8(model, "cast")
+    drop_unused(model)
+    shorten_names(model)
+    onnx.save(model, str(path))
 
 
 def write_tensorrt_s8(

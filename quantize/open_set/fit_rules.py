@@ -15,6 +15,7 @@ from edge.silhouettes.rerank import GallerySilhouettes
 from quantize.open_set.fit_thresholds import MIN_PREDICTIONS, ThresholdFit, evaluate_fit, fit_thresholds, is_enough
 from quantize.open_set.gallery_rule import GalleryRows, cautious_rule, search_gallery_in_itself
 from quantize.open_set.leave_items_out import Predictions, ScoredCrop, leave_items_out
+from quantize.open_set.risk import fewest_pictures
 from quantize.open_set.score_crops import KnownOutputs, embed_galleries, items_of, score_crops
 from quantize.pictures import Sample
 from quantize.probes.choose_probes import GalleryVectors
@@ -58,6 +59,7 @@ def fit_rules(
     silhouettes: Mapping[str, GallerySilhouettes],
     known: KnownOutputs,
     false_accept: float | None,
+    risk: float | None = None,
 ) -> tuple[dict[str, FittedRules], dict[str, GalleryVectors]]:
     """Fit a rule for each category with the forms that ship, because they embed the gallery.
 
@@ -67,9 +69,13 @@ def fit_rules(
         silhouettes: silhouettes of each category that uses them in the score.
         known: what the models made of some pictures already.
         false_accept: share of the unknown objects that may be accepted; None: see `fit_thresholds`.
+        risk: share of wrong names among all names; None: see `fit_thresholds`.
 
     Returns:
         the rules by embedder, and the gallery of each category.
+
+    Raises:
+        QuantizeError: the held-out pictures cannot show the risk.
     """
     rows = embed_galleries([crop for one in embedders for crop in one.gallery], stages, known)
     gathering = {category: one.model.gathering for one in embedders for category in one.model.categories}
@@ -79,7 +85,12 @@ def fit_rules(
     categories = [category for one in embedders for category in one.model.categories]
     if is_enough(predictions):
         together = [] if stages.classifier else [_not_detected(one.model.categories, stages) for one in embedders]
-        fits = fit_thresholds(predictions, categories, false_accept, together)
+        fits = fit_thresholds(predictions, categories, false_accept, together, risk)
+    elif risk is not None:
+        raise QuantizeError(
+            f"--risk {risk:g}: fewer than {MIN_PREDICTIONS} held-out pictures are answered rightly or show unknown "
+            f"items, which shows no risk; it takes more than {fewest_pictures(risk)} named ones. Hold out more pictures"
+        )
     else:
         fits = {}
         for one in embedders:

@@ -11,7 +11,8 @@ Rules this module keeps:
 4. No threshold is above every right answer. Where the vectors are too weak for the probability of rule 3, the best
    right answer of all categories is the limit, and the fit says how little is named. A limit for each category lets
    through too much: with untuned vectors of groceries, 18 instead of 11 % of unknown objects.
-5. A curve that fewer than MIN_PREDICTIONS right answers support is not calibrated, see `gallery_rule`.
+5. A requested risk replaces the share: the level is that of `quantize.open_set.risk`, and nothing else.
+6. A curve that fewer than MIN_PREDICTIONS right answers support is not calibrated, see `gallery_rule`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import QuantizeError
 from edge.manifest import OpenSet
 from edge.recognition.decision import MIN_PROBABILITY, probability_of
 from quantize.open_set.leave_items_out import Predictions
+from quantize.open_set.risk import CONFIDENCE, RISKS, RiskSearch
 
 MIN_PREDICTIONS = 20  # pictures answered rightly, and pictures of unknown items
 OPERATING_POINTS = (0.01, 0.05, 0.1)  # shares of accepted unknown objects; every bundle has a threshold for each
@@ -71,6 +74,7 @@ def fit_thresholds(
     categories: Sequence[str],
     false_accept: float | None = None,
     together: Sequence[Collection[str]] = (),
+    risk: float | None = None,
 ) -> dict[str, ThresholdFit]:
     """Fit every category.
 
@@ -80,6 +84,10 @@ def fit_thresholds(
         false_accept: share of the unknown pictures that may be accepted, over all categories; None: the threshold is
             the accuracy over all predictions.
         together: groups of categories that a device searches together.
+        risk: share of the named pictures that may be named wrongly; instead of `false_accept`.
+
+    Raises:
+        QuantizeError: the pictures cannot show the risk.
     """
     searched = {name: {name}.union(*(group for group in together if name in group)) for name in categories}
     reached = predictions.select(predictions.category != "")
@@ -92,31 +100,83 @@ def fit_thresholds(
     for name, (slope, midpoint) in curves.items():
         rows = predictions.category == name
         logits[rows] = slope * (predictions.score[rows] - midpoint)
-    shares = sorted({*OPERATING_POINTS, *([] if false_accept is None else [false_accept])})
-    rate = float(np.clip(reached.correct.mean(), 0.5, 0.95))
-    least = math.log(rate / (1 - rate))
-    unknown, items = logits[~predictions.known], len(np.unique(predictions.item[~predictions.known]))
-    points = {share: max(least, level_accepting(unknown, share, items)) for share in shares}
-    why = f"probability of at least the overall accuracy, {rate:.2f}"
-    if false_accept is not None:
-        why = f"share of accepted unknown objects of at most {false_accept:.3g}"
+    levels = _levels(predictions, logits, false_accept, risk)
     highest = float(reached.score[reached.correct].max(initial=-1.0)) - _BELOW_BEST
     fits = {}
     for name, (slope, midpoint) in curves.items():
-        wanted = _cosine(least if false_accept is None else points[false_accept], slope, midpoint)
+        wanted = _cosine(levels.wanted, slope, midpoint)
+        points = {share: round(min(_cosine(at, slope, midpoint), highest), 4) for share, at in levels.shares.items()}
+        # rounded up: a threshold just below a level would name more
+        surest = {share: math.ceil(1e4 * _cosine(at, slope, midpoint)) / 1e4 for share, at in levels.risks.items()}
         open_set = OpenSet(
-            threshold=round(min(wanted, highest), 4),
+            threshold=round(min(wanted, highest), 4) if risk is None else surest[risk],
             slope=round(slope, 3),
             midpoint=round(midpoint, 4),
             false_accept=false_accept,
+            risk=risk,
             calibrated=is_enough(predictions),
-            operating_points={
-                f"{share:g}": round(min(_cosine(points[share], slope, midpoint), highest), 4) for share in shares
-            },
+            operating_points={f"{share:g}": cosine for share, cosine in points.items()},
+            risk_points={f"{share:g}": cosine for share, cosine in surest.items()},
         )
-        limited = f"the best right answer; none reaches a {why}"
-        fits[name] = evaluate_fit(open_set, predictions, name, why if wanted <= highest else limited)
+        limited = f"the best right answer; none reaches a {levels.why}"
+        fits[name] = evaluate_fit(
+            open_set, predictions, name, levels.why if risk is not None or wanted <= highest else limited
+        )
     return fits
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    """Levels of the curves, in logits."""
+
+    wanted: float  # of the thresholds
+    why: str
+    shares: dict[float, float]  # by share of accepted unknown objects
+    risks: dict[float, float]  # by share of wrong names; without those that the pictures cannot show
+
+
+def _levels(
+    predictions: Predictions, logits: NDArray[np.float64], false_accept: float | None, risk: float | None
+) -> _Levels:
+    """Choose the levels for every operating point, and the one that was asked for.
+
+    Raises:
+        QuantizeError: the pictures cannot show the risk.
+    """
+    reached = predictions.category != ""
+    rate = float(np.clip(predictions.correct[reached].mean(), 0.5, 0.95))
+    least = math.log(rate / (1 - rate))
+    unknown, items = logits[~predictions.known], len(np.unique(predictions.item[~predictions.known]))
+    shares = sorted({*OPERATING_POINTS, *([] if false_accept is None else [false_accept])})
+    points = {share: max(least, level_accepting(unknown, share, items)) for share in shares}
+    search = _risk_search(predictions, logits)
+    found = {one: search.lowest(one) for one in sorted({*RISKS, *([] if risk is None else [risk])})}
+    risks = {one: at.level for one, at in found.items() if at is not None}
+    if risk is not None:
+        chosen = found[risk]
+        if chosen is None:
+            raise QuantizeError(_cannot_show(risk, search))
+        return _Levels(chosen.level, f"share of wrong names of at most {risk:.3g}: {chosen}", points, risks)
+    if false_accept is not None:
+        why = f"share of accepted unknown objects of at most {false_accept:.3g}"
+        return _Levels(points[false_accept], why, points, risks)
+    return _Levels(least, f"probability of at least the overall accuracy, {rate:.2f}", points, risks)
+
+
+def _risk_search(predictions: Predictions, logits: NDArray[np.float64]) -> RiskSearch:
+    """Order the answers that a device names at some threshold, see `edge.recognition.decision`."""
+    likely = predictions.probability / (1 + np.exp(-np.clip(logits, -50, 50))) >= MIN_PROBABILITY
+    return RiskSearch(np.where(likely, logits, -np.inf), ~predictions.correct, predictions.weight)
+
+
+def _cannot_show(risk: float, search: RiskSearch) -> str:
+    best = search.best()
+    shown = "no answer reaches a name" if best is None else f"the best that they show: {best}"
+    return (
+        f"--risk {risk:g}: the held-out pictures cannot show that at most {100 * risk:g} in 100 names are wrong; "
+        f"{shown}. State a higher risk, or hold out more pictures: at {100 * CONFIDENCE:.0f} % confidence it takes "
+        f"{search.fewest(risk)} named pictures without a wrong one, or more with a few"
+    )
 
 
 def _in(predictions: Predictions, categories: Collection[str]) -> Predictions:

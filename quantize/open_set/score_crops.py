@@ -51,7 +51,8 @@ def embed_galleries(
         if sample in known.vectors and not has_views:
             return [known.vectors[sample]]
         picture = sample.crop(embedder.model.preprocess.crop_margin)
-        return [vector_of(view, embedder) for view in (augment_views([picture]) if has_views else [picture])]
+        views = augment_views([picture]) if has_views else [picture]
+        return [vector_of(view, embedder, plain=sample.plain) for view in views]
 
     found = map_in_threads(embed, samples)
     galleries = {}

@@ -83,7 +83,7 @@ def spec_of(model: Model) -> Spec:
     if isinstance(model, FinderModel):
         return Spec(kind="finder", **told, finder=model.shape, **_of(model, _FINDER))
     assert isinstance(model, EmbedderModel)
-    own = [head for head in model.heads if head.name != "classifier"]
+    own = [head for head in model.parts if head.name != "classifier"]
     return Spec(kind="embedder", **told, categories=model.categories, heads=own)
 
 

@@ -85,7 +85,7 @@ def write_kit(folder: Path, out: Path, data: Data, progress: Progress) -> Iterat
         shutil.rmtree(scratch, ignore_errors=True)
     yield from lines
     if bundle.manifest.finder is not None:
-        yield "finder: left out: it is two networks that exchange heat maps, and runs in FP32 on the CPU"
+        yield "finder: left out: it is two networks that exchange heat maps, and runs on the CPU"
     yield f"{out}: kit of bundle {bundle.manifest.bundle_id}, {len(rows)} models; start with {out / 'README.md'}"
 
 

@@ -148,11 +148,21 @@ def test_picture_in_two_splits_is_read_twice_and_noticed(tmp_path):
     assert "pictures in several splits; read in each of them: 1 (a.png: train and val)" in noticed(listing)
 
 
+def test_cameras_and_attributes_are_read(tmp_path):
+    head = f"{HEAD},camera,Attribute:Colour,attribute:make"
+    listing = index(tmp_path, "a.png,train,jar,plum,left,red,", "b.png,train,jar,plum,,blue,Merle", head=head)
+    assert [(one.camera, one.attributes) for one in listing.samples] == [
+        ("left", (("colour", "red"),)),
+        ("", (("colour", "blue"), ("make", "Merle"))),
+    ]
+    assert listing.noticed == []
+
+
 def test_columns_that_change_the_meaning_are_named(tmp_path):
-    head = f"{HEAD},xmin,ymin,xmax,ymax,IsCrowd,camera"
+    head = f"{HEAD},xmin,ymin,xmax,ymax,IsCrowd,shelf"
     listing = index(tmp_path, "a.png,train,jar,plum,1,2,30,20,0,left", head=head)
     assert "columns xmin, ymin, xmax, ymax are not used: a row is a whole picture of one object" in listing.noticed[0]
-    assert listing.noticed[1:] == [f"{tmp_path}/index.csv: columns camera are not used"]
+    assert listing.noticed[1:] == [f"{tmp_path}/index.csv: columns shelf are not used"]
     listing = index(tmp_path, "a.png,train,jar,plum,1,2,30,20,1,", head=head)
     assert "columns xmin, ymin, xmax, ymax, iscrowd are not used" in listing.noticed[0]
     assert len(listing.noticed) == 1

@@ -226,7 +226,7 @@ def test_root_is_refused_where_it_has_no_meaning(tmp_path):
 
 def test_published_split_is_refused_where_there_is_none(tmp_path):
     layouts.folders(tmp_path, ["jar/plum"], 1)
-    with pytest.raises(DataError, match="layout folders has no published split; only cub, cars and sop have one"):
+    with pytest.raises(DataError, match="layout folders has no published split; only cub, cars, sop, dogs"):
         read_listing(tmp_path, published=True)
 
 

@@ -84,6 +84,7 @@ LINES = [
     "bundle activate",
     "bundle rollback",
     "gallery status",
+    "gallery cut FOLDER --whole FOLDER --bundle FOLDER -o FOLDER",
 ]
 
 

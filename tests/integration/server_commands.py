@@ -17,9 +17,12 @@ COMMANDS = {
     "edge-train embedder": "-c {}/embedder.yaml -o {}/embedder",
     "edge-train shrink": "{}/embedder --dim 4 -o {}/short",
     "edge-train detector": "-c {}/detector.yaml -o {}/detector",
+    "edge-train crops": "--detector {}/detector --scenes {}/scenes/scenes.json -o {}/cropped",
     "edge-train localiser": "-c {}/localiser.yaml -o {}/localiser",
     "edge-train finder": "-c {}/finder.yaml -o {}/finder",
     "edge-train evaluate": "--classifier {}/classifier --embedder {}/embedder --data {}/crops --gallery train",
+    "edge-train table": "cmc-categories --data {}/crops -o {}/table --methods mobilenetv4_conv_small_050 --seeds 0 "
+    "--backbone mobilenetv4_conv_small_050 --weights none --pixels 32 --epochs 1",
     "edge-train label": "{}/scenes -o {}/labels --count 2",
     "edge-train cutout": "--localiser {}/localiser -o {}/cut {}/masks/0.png",
     "edge-train expand": "{}/scenes/scenes.json -o {}/expanded --scenes 2",

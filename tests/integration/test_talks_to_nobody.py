@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from gallery_sync.cli import main as sync
 from tests.integration.mosquitto import Mosquitto, free_port
 from tests.integration.network_watch import ROOT, Watch, watch
 from tests.integration.server_commands import COMMANDS as SERVER_COMMANDS
+from tests.integration.small_demo import small_bundle
 from tests.store_samples import make_bundle, make_gallery
 from tests.unsigned_samples import publish_unsigned
 from tests.waiting import until
@@ -34,19 +36,21 @@ BEFORE = {
     "edge init": "{}/examples",
     "edge doctor": "",
     "edge bundle verify": "{demo}/bundle",
-    "edge bundle install": "{demo}/bundle --gallery {demo}/gallery --state-dir {}/state",
+    "edge bundle install": "{}/small --gallery {demo}/gallery --state-dir {}/state",
     "edge bundle activate": "--state-dir {}/state",
     "edge bundle prove": "--state-dir {}/state",
     "edge bundle list": "--state-dir {}/state",
     "edge gallery status": "--state-dir {}/state",
+    "edge gallery cut": "{demo}/gallery --whole {demo}/bundle --bundle {demo}/bundle -o {}/cut-gallery",
     "edge check": "--probe --seconds 1 -c {}/device.yaml",
     "edge recognise": "{demo}/bundle/probes/00.png --state-dir {}/state",
-    "edge bench": "-c {}/openvino.yaml --source {demo}/stream.mp4 --frames 5",
+    "edge bench": "-c {}/openvino.yaml --source {demo}/stream.mp4 --frames 5 --bundle {demo}/bundle "
+    "--gallery {demo}/gallery",
     "edge find": "{demo}/bundle/probes/00.png {demo}/bundle/probes/01.png --bundle {demo}/bundle -o {}/found",
     "edge record": "-c {}/recorded.yaml --until-end",
     "edge replay": "-c {}/recorded.yaml {}/state/ring/RUN/desk",
     "edge-sync init": "{}/repository --line shop --development",
-    "edge-sync publish": "{}/repository --bundle {demo}/bundle --gallery {demo}/gallery",
+    "edge-sync publish": "{}/repository --bundle {}/small --gallery {demo}/gallery",
     "edge-sync refresh": "{}/repository",
     "edge-sync oci export": "{}/repository 1 --to {}/layout",
     "edge-sync oci import": "{}/layout --to {}/imported",
@@ -143,6 +147,7 @@ PARSERS = {
     "edge-console": lambda: importlib.import_module("console.options").build_parser(),
 }
 MODULES = {"edge": "edge", "edge-sync": "gallery_sync.cli", "edge-console": "console.cli"}
+IN_TURN = ("edge-sync", "edge-console")  # whose short commands share a process
 PASSWORD = "a password of this test"
 CONSOLE_PAGES = ("/", "/sets", "/review", "/boxes", "/gallery", "/search", "/training", "/fleet", "/fleet/rollouts")
 
@@ -164,11 +169,16 @@ def test_every_command_is_watched():
     assert commands == {*BEFORE, *WHILE_IT_RUNS, *AFTER, *ALONE, *OF_THE_FLEET, *SERVER_COMMANDS}
 
 
+def fill(folder: Path, arguments: str) -> tuple[list[str], str]:
+    """Return the arguments of a command, and what its user types."""
+    filled = arguments.replace("{demo}", str(DEMO)).replace("{}", str(folder)).split()
+    return filled, f"{PASSWORD}\n" if "--password-stdin" in filled else ""
+
+
 def start(folder: Path, name: str, arguments: str) -> Watch:
     program, verbs = name.split(maxsplit=1)
-    filled = arguments.replace("{demo}", str(DEMO)).replace("{}", str(folder)).split()
+    filled, typed = fill(folder, arguments)
     command = [sys.executable, "-m", MODULES[program], *verbs.split(), *filled]
-    typed = f"{PASSWORD}\n" if "--password-stdin" in filled else ""
     return watch(folder / "watched" / name.replace(" ", "-"), command, typed)
 
 
@@ -178,6 +188,30 @@ def run(folder: Path, name: str, arguments: str) -> Watch:
     with start(folder, name, arguments) as watched:
         printed = watched.wait()
     assert watched.process.returncode == (name in REFUSED), f"{name}: {printed}"
+    return watched
+
+
+def run_all(folder: Path, commands: dict[str, str]) -> dict[str, Watch]:
+    """Run commands in order, those of IN_TURN that follow each other in one process."""
+    found = {}
+    for program, group in itertools.groupby(commands.items(), lambda item: item[0].split()[0]):
+        if program in IN_TURN:
+            some = dict(group)
+            found[f"{program}: {', '.join(some)}"] = run_in_turn(folder, some)
+        else:
+            found |= {name: run(folder, name, arguments) for name, arguments in group}
+    return found
+
+
+def run_in_turn(folder: Path, commands: dict[str, str]) -> Watch:
+    typed = json.dumps([(name, *fill(folder, arguments)) for name, arguments in commands.items()])
+    place = folder / "watched" / next(iter(commands)).replace(" ", "-")
+    with watch(place, [sys.executable, "-m", "tests.integration.commands_in_turn"], typed) as watched:
+        printed = watched.wait(1200.0)
+    assert watched.process.returncode == 0, printed
+    results = json.loads(printed.splitlines()[-1])
+    wrong = {name: said for name, (status, said) in results.items() if status != (name in REFUSED)}
+    assert wrong == {}
     return watched
 
 
@@ -243,7 +277,7 @@ def run_the_fleet(folder: Path, broker_port: int) -> dict[str, Watch]:
 
     with start(folder, "edge-sync fleet serve", filled(ALONE["edge-sync fleet serve"])) as server:
         until(lambda: is_served(int(ports["{port}"])), "the fleet's server has its broker", DEADLINE_S)
-        asked = {name: run(folder, name, filled(arguments)) for name, arguments in OF_THE_FLEET.items()}
+        asked = run_all(folder, {name: filled(arguments) for name, arguments in OF_THE_FLEET.items()})
         asked |= {
             f"edge-console {verb}": run_the_console(folder, verb, filled(ALONE[f"edge-console {verb}"]))
             for verb in ("serve", "demo")
@@ -289,9 +323,10 @@ def watched(tmp_path_factory) -> dict[str, Watch]:
         watch(folder / "watched/server", command) as server,
         start(folder, "edge demo", ALONE["edge demo"]) as demo,
     ):
+        small_bundle(folder / "small", 1)
         write_configs(folder, broker.port)
         prepare_repositories(folder)
-        found = {name: run(folder, name, arguments) for name, arguments in BEFORE.items()}
+        found = run_all(folder, BEFORE)
         found |= run_the_device(folder)
         found |= run_the_fleet(folder, broker.port)
         found |= {name: run(folder, name, arguments) for name, arguments in AFTER.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -97,6 +98,9 @@ def test_the_index_holds_any_name(tmp_path):
     (row,) = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
     names = {"category": sample.category, "item": sample.item, "label": "果汁"}
     assert row == {"path": str(sample.path), "split": "val", **names}
+    painted = replace(sample, attributes=(("colour", "red"),))
+    rows = list(csv.reader(io.StringIO(write_index([painted, sample], path).read_bytes().decode(), newline="")))
+    assert [row[5] for row in rows] == ["attribute:colour", "red", ""]
 
 
 def test_items_of_one_name_in_two_categories_stay_two(tmp_path):

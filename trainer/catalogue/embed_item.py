@@ -97,12 +97,13 @@ class ItemEmbedder:
         found = _read(item.pictures, self._options.trimmed, embedder.model.preprocess.crop_margin, pictures, digests)
         rows = _Rows(embedder, self._options.few)
         silhouettes, thumbnail = [], b""
-        for picture in map(Pyramid, found):
+        for image_rgb, plain in found:
+            picture = Pyramid(image_rgb)
             if not rows.pictures:
                 thumbnail = _thumbnail(picture, self._options.thumbnail_px)
             if self._stages.localiser is not None:
                 silhouettes.append(_silhouette(self._stages.localiser, picture))
-            rows.add(picture)
+            rows.add(picture, plain=plain)
         vectors = rows.finish()
         if not rows.pictures:
             name = f"{item.category}/{item.item_id}"
@@ -119,6 +120,7 @@ class ItemEmbedder:
             vectors,
             thumbnail,
             b"".join(silhouettes),
+            item.attributes,
         )
 
     def _key(self, item: CatalogueItem, digests: Sequence[str]) -> str:
@@ -127,7 +129,8 @@ class ItemEmbedder:
             [digest, one.split in self._options.trimmed, one.box_px]
             for digest, one in zip(digests, item.pictures, strict=True)
         ]
-        parts = [self._keys[item.category], *item.order, item.label, item.negative, shown]
+        further = [item.attributes] if item.attributes else []
+        parts = [self._keys[item.category], *item.order, item.label, item.negative, shown, *further]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def _key_of_models(self, category: str) -> list[object]:
@@ -157,33 +160,35 @@ class _Rows:
     def __init__(self, embedder: Embedder, few: int) -> None:
         self.pictures = 0
         self._embedder, self._few = embedder, few
-        self._held: list[Pyramid] = []  # to make views of, if no more come
-        self._waiting: list[Pyramid] = []
+        # Pictures, and whether each shows one object on a plain background
+        self._held: list[tuple[Pyramid, bool]] = []  # to make views of, if no more come
+        self._waiting: list[tuple[Pyramid, bool]] = []
         self._vectors: list[FloatArray] = []
 
-    def add(self, picture: Pyramid) -> None:
-        """Add a picture of the item."""
+    def add(self, picture: Pyramid, *, plain: bool = False) -> None:
+        """Add a picture of the item, which may be on a plain background."""
         self.pictures += 1
-        self._held = [*self._held, picture] if self.pictures < self._few else []
-        self._embed_soon(picture)
+        self._held = [*self._held, (picture, plain)] if self.pictures < self._few else []
+        self._embed_soon(picture, plain=plain)
 
     def finish(self) -> FloatArray:
         """Return the vectors of the pictures, then those of the views of each: (n, dim); (0, 0) without a picture."""
-        for picture in self._held:
+        for picture, plain in self._held:
             for view in augment_views([picture.image_rgb])[1:]:
-                self._embed_soon(Pyramid(view))
+                self._embed_soon(Pyramid(view), plain=plain)
         self._embed()
         return np.concatenate(self._vectors) if self._vectors else np.zeros((0, 0), np.float32)
 
-    def _embed_soon(self, picture: Pyramid) -> None:
-        self._waiting.append(picture)
-        pixels = sum(one.width * one.height for one in self._waiting)
+    def _embed_soon(self, picture: Pyramid, *, plain: bool) -> None:
+        self._waiting.append((picture, plain))
+        pixels = sum(one.width * one.height for one, _ in self._waiting)
         if len(self._waiting) == self._embedder.model.max_batch or pixels > _MOST_PIXELS:
             self._embed()
 
     def _embed(self) -> None:
         if self._waiting:
-            self._vectors.append(self._embedder.embed_whole(self._waiting, Timings()))
+            pictures, plain = zip(*self._waiting, strict=True)
+            self._vectors.append(self._embedder.embed_whole(pictures, Timings(), plain=plain))
             self._waiting = []
 
 
@@ -223,8 +228,11 @@ def _read(
     margin: float,
     pictures: Pictures,
     digests: list[str],
-) -> Iterator[Image]:
-    """Yield the part of each picture that shows the object; note digests, and why pictures cannot be read."""
+) -> Iterator[tuple[Image, bool]]:
+    """Yield the part of each picture that shows the object, and whether it was trimmed.
+
+    It notes digests, and why pictures cannot be read.
+    """
     last: tuple[str, str, Image | None] = (
         "",
         _UNREADABLE,
@@ -235,7 +243,8 @@ def _read(
             last = (one.path, *_decoded(one.path, pictures))
         digests.append(last[1])
         if last[2] is not None and (fitted := clip_to_picture(one, last[2], pictures)) is not None:
-            yield cut_out_object(fitted, last[2], trimmed, margin)
+            plain = fitted.box_px is None and fitted.split in trimmed
+            yield cut_out_object(fitted, last[2], trimmed, margin), plain
 
 
 def _decoded(path: str, pictures: Pictures) -> tuple[str, Image | None]:

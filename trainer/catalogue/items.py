@@ -36,6 +36,7 @@ class CatalogueItem:
     label: str
     negative: bool  # an object that is nearest to it is not named
     pictures: tuple[CataloguePicture, ...]
+    attributes: tuple[tuple[str, str], ...] = ()  # name and value, sorted: what all its pictures that tell any agree on
 
     @property
     def order(self) -> tuple[str, str]:
@@ -97,10 +98,20 @@ def collect_items(
             printable(listed[0].label or item),
             listed[0].split in negatives,
             tuple(CataloguePicture(where(one.path), one.split, one.box_px) for one in listed[:per_item]),
+            common_attributes(listed),
         )
         for (category, item), listed in by_item.items()
     ]
     return sorted(items, key=lambda item: item.order)
+
+
+def common_attributes(samples: Sequence[Sample]) -> tuple[tuple[str, str], ...]:
+    """Return the attributes of an item, sorted: those that its pictures do not contradict."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        for name, value in sample.attributes:
+            values[name].add(value)
+    return tuple((name, next(iter(found))) for name, found in sorted(values.items()) if len(found) == 1)
 
 
 def item_id_of(name: str) -> str:
@@ -114,5 +125,6 @@ def listing_digest(items: Sequence[CatalogueItem]) -> str:
     digest = hashlib.sha256()
     for item in items:
         pictures = [(one.path.rpartition("/")[2], one.split, one.box_px) for one in item.pictures]
-        digest.update(json.dumps([*item.order, item.label, item.negative, pictures]).encode())
+        further = [item.attributes] if item.attributes else []
+        digest.update(json.dumps([*item.order, item.label, item.negative, pictures, *further]).encode())
     return digest.hexdigest()

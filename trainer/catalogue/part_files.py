@@ -44,6 +44,7 @@ class Record:
     vectors: FloatArray  # (n, dim) float32, rows of unit length; (0, 0) if no picture could be read
     thumbnail: bytes = b""
     silhouettes: bytes = b""
+    attributes: tuple[tuple[str, str], ...] = ()  # name and value, such as colour red
 
     @property
     def order(self) -> tuple[str, str]:
@@ -162,6 +163,7 @@ def _describe(record: Record) -> dict[str, object]:
         "skipped": record.skipped,
         "shape": record.vectors.shape,
         "bytes": [len(record.thumbnail), len(record.silhouettes)],
+        **({"attributes": record.attributes} if record.attributes else {}),
     }
 
 
@@ -179,6 +181,7 @@ def _records(data: bytes) -> Iterator[Record]:
         for size in one["bytes"]:
             blobs.append(data[at : at + size])
             at += size
+        thumbnail, silhouettes = blobs
         yield Record(
             one["key"],
             one["category"],
@@ -188,5 +191,7 @@ def _records(data: bytes) -> Iterator[Record]:
             one["pictures"],
             tuple(one["skipped"]),
             vectors,
-            *blobs,
+            thumbnail,
+            silhouettes,
+            tuple((name, value) for name, value in one.get("attributes", ())),
         )

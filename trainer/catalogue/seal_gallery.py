@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dataset_formats.notices import printable
 from edge.errors import BundleError, TrainError
+from edge.gallery.attributes import ATTRIBUTES
 from edge.gallery.generation import Gallery, write_gallery_index
 from edge.gallery.limits import NEGATIVE
 from edge.gallery.store import store_path
@@ -122,7 +123,10 @@ def _add(writer: GalleryWriter, record: Record) -> None:
         record.item_id,
         record.label,
         record.vectors,
-        metadata={NEGATIVE: True} if record.negative else None,
+        metadata={
+            **({NEGATIVE: True} if record.negative else {}),
+            **({ATTRIBUTES: dict(record.attributes)} if record.attributes else {}),
+        },
         thumbnail=record.thumbnail,
         silhouettes=record.silhouettes or None,
     )

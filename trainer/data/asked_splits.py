@@ -58,18 +58,23 @@ def choose_asked(samples: Sequence[Sample], names: str, source: Path, option: st
 
 
 def choose_queries(samples: Sequence[Sample], asked: str | None, source: Path) -> Chosen:
-    """Return the pictures to recognise: those asked for, else `val`, else `test`.
+    """Return the pictures to recognise: those asked for, else `val`, else `test`, else `query`.
 
     Raises:
         TrainError: the data set has no such split.
     """
-    if asked is None and not _has(samples, "val") and _has(samples, "test"):
-        return Chosen(choose(samples, ["test"]), ("test",), "there is no split 'val': 'test' holds the queries")
+    if asked is None and not _has(samples, "val"):
+        for split in ("test", "query"):
+            if _has(samples, split):
+                why = f"there is no split 'val': {split!r} holds the queries"
+                return Chosen(choose(samples, [split]), (split,), why)
     return choose_asked(samples, asked or "val", source, "--query")
 
 
 def choose_gallery(samples: Sequence[Sample], asked: str | None, queries: Chosen, source: Path) -> Chosen:
     """Return the pictures to find: those asked for, else `catalogue`, else `train`, else the queries themselves.
+
+    Where the data set has a split `query` and it holds the queries, its split `gallery` is the gallery.
 
     `train` is no gallery for queries that show other items: in a class-disjoint split the queries are searched among
     each other.
@@ -79,6 +84,8 @@ def choose_gallery(samples: Sequence[Sample], asked: str | None, queries: Chosen
     """
     if asked is not None or _has(samples, CATALOGUE):
         return choose_asked(samples, asked or CATALOGUE, source, "--gallery")
+    if queries.splits == ("query",) and _has(samples, "gallery"):
+        return Chosen(choose(samples, ["gallery"]), ("gallery",))
     training = choose(samples, ["train"])
     if {(s.category, s.item) for s in training} & {(s.category, s.item) for s in queries.samples}:
         return Chosen(training, ("train",), f"there is no split {CATALOGUE!r}: 'train' is the gallery")

@@ -17,6 +17,7 @@ from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import Image
 from trainer.data.augment import augment_crop, canvases_to_input, pad
+from trainer.data.cut_background import BackgroundCut, load_cut
 from trainer.data.dataset import choose, read_samples
 from trainer.data.pictures import load_canvases, load_pictures, require_each
 from trainer.recipe import Augment, CropData
@@ -45,6 +46,7 @@ class Crops:
     gallery_canvases: NDArray[np.uint8]
     skipped: list[str]
     clipped: list[str] = field(default_factory=list)  # boxes of `train` that were clipped to their picture
+    cut: BackgroundCut | None = None  # what cut the background out of all pictures here; None: they have it
 
     def category_indices(self, samples: list[Sample]) -> NDArray[np.int64]:
         """Return the category of each sample as a number."""
@@ -136,19 +138,21 @@ def load_crops(
     gallery, gallery_canvases, gallery_skipped = load_canvases(
         choose(listed, source.gallery_splits, categories), spec, source.gallery_splits
     )
+    cut = None if source.cut_to_mask is None else load_cut(source.cut_to_mask, spec)
     return Crops(
         spec,
         train_spec or spec,
         list(categories),
         items,
         pictures.samples,
-        pictures.images,
+        pictures.images if cut is None else cut.pictures(pictures.images),
         val,
-        val_canvases,
+        val_canvases if cut is None else cut.canvases(val_canvases),
         gallery,
-        gallery_canvases,
+        gallery_canvases if cut is None else cut.canvases(gallery_canvases),
         pictures.skipped + val_skipped + gallery_skipped,
         pictures.clipped,
+        cut,
     )
 
 

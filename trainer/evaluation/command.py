@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from trainer.evaluation.reference_gallery import ReferenceGallery
 from trainer.evaluation.report_markdown import render_markdown
 from trainer.evaluation.report_page import CategoryEmbeddings, Confusion, render_page
 
+log = logging.getLogger(__name__)
 _WORST_CONFUSIONS = 12
 _EMBEDDING_MAPS = 6
 
@@ -65,7 +67,9 @@ def run_evaluate(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.detector is not None and args.scenes is not None:
         report["detector"] = evaluate_detector(args.detector, args.scenes, args.root, args.query)
-    if not (columns or report["checkout"] or report.get("detector")):
+    elif args.scenes is not None:
+        report["own_scenes"] = _own_scenes(args, report["about"])
+    if not (columns or any(report.get(part) for part in ("checkout", "detector", "own_scenes"))):
         raise TrainError("nothing to evaluate: give --data with models, --checkout, or --detector with --scenes")
     if args.out is not None:
         _write(args, report, columns, evaluation_set)
@@ -116,20 +120,35 @@ def _checkout(args: argparse.Namespace) -> dict[str, Any]:
     if args.bundle is None or args.bundle_gallery is None:
         raise TrainError("--checkout needs --bundle and --bundle-gallery")
     left = choose_left_out(args.bundle, args.bundle_gallery, args.left_out, args.seed)
+    return _in_each_precision(
+        lambda engine: evaluate_checkout(args.bundle, args.bundle_gallery, args.checkout, args.seed, left, engine)
+    )
+
+
+def _own_scenes(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
+    """Read the shopping lists of the scenes; `about` gets what deserves a look."""
+    from trainer.evaluation.own_scenes import evaluate_own_scenes, read_own_scenes
+
+    if args.bundle is None or args.bundle_gallery is None:
+        raise TrainError("--scenes needs --detector, or --bundle and --bundle-gallery to read shopping lists")
+    scenes = read_own_scenes(args.bundle, args.bundle_gallery, args.scenes, args.root, args.query)
+    for line in scenes.noticed:
+        log.warning("%s: %s", args.scenes, line)
+    about["noticed"] += scenes.noticed
+    return _in_each_precision(
+        lambda engine: evaluate_own_scenes(args.bundle, args.bundle_gallery, scenes, args.seed, engine)
+    )
+
+
+def _in_each_precision(measure: Callable[[EngineConfig], Any]) -> dict[str, Any]:
+    """Measure a bundle in INT8 and in FP32, or as shipped where it holds neither for all models."""
     tables: dict[str, Any] = {}
     for precision in ("int8", "fp32"):
         try:
-            engine = EngineConfig(backend="onnxruntime", precision=precision)
-            tables[precision.upper()] = evaluate_checkout(
-                args.bundle, args.bundle_gallery, args.checkout, args.seed, left, engine
-            )
+            tables[precision.upper()] = measure(EngineConfig(backend="onnxruntime", precision=precision))
         except EngineError:
             continue  # the bundle lacks this precision of a model
-    return tables or {
-        "as shipped": evaluate_checkout(
-            args.bundle, args.bundle_gallery, args.checkout, args.seed, left, EngineConfig(backend="onnxruntime")
-        )
-    }
+    return tables or {"as shipped": measure(EngineConfig(backend="onnxruntime"))}
 
 
 def _about(args: argparse.Namespace, evaluation_set: EvaluationSet | None) -> dict[str, Any]:
@@ -148,7 +167,7 @@ def _about(args: argparse.Namespace, evaluation_set: EvaluationSet | None) -> di
         "images": len(evaluation_set.queries) if evaluation_set else 0,
         "unreadable": len(evaluation_set.skipped) if evaluation_set else 0,
         "unreadable_gallery": len(evaluation_set.gallery_skipped) if evaluation_set else 0,
-        "noticed": evaluation_set.noticed if evaluation_set else [],
+        "noticed": list(evaluation_set.noticed) if evaluation_set else [],
         "items": len({sample.item for sample in evaluation_set.gallery}) if evaluation_set else 0,
         "items_left_out": len(evaluation_set.left_out) if evaluation_set else 0,
         "left_out": sorted(evaluation_set.left_out) if evaluation_set else [],

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.errors import TrainError
 from edge.types import FloatArray
+from trainer.class_metrics import map_by_label, mean_over_labels
 from trainer.data.asked_splits import asked_splits
 from trainer.data.dataset import read_scenes
 from trainer.data.pictures import load_pictures
@@ -30,11 +31,14 @@ from trainer.evaluation.open_set import (
 )
 from trainer.evaluation.predictions import Predictions, predict_queries, query_results
 from trainer.evaluation.reference_gallery import ReferenceGallery
-from trainer.evaluation.retrieval import RECALL_AT, retrieve
-from trainer.metrics import bootstrap, per_class
+from trainer.evaluation.retrieval import RECALL_AT, retrieve, retrieve_among_all
+from trainer.evaluation.risk import RISKS, named_wrongly, risk_curve
+from trainer.evaluation.vehicles import vehicle_tables
+from trainer.metrics import bootstrap, mean_over_classes, per_class
 from trainer.models.networks import load_model
 from trainer.recipe import LEAST_VISIBLE
 from trainer.tasks.detector import scene_canvases, validate_detector
+from trainer.tasks.detector_labels import detect_in_scenes
 
 log = logging.getLogger(__name__)
 Table = dict[str, Any]
@@ -90,6 +94,8 @@ def evaluate_chain(
         for name, values in found.measures.items():
             pooled.setdefault(name, []).append(values)
     table["retrieval"] = {name: _measure(np.concatenate(parts), evaluation_set.seed) for name, parts in pooled.items()}
+    if among_all := retrieve_among_all(chain.embed, predictions, references):
+        table["retrieval_among_all"] = {name: _measure(v, evaluation_set.seed) for name, v in among_all.items()}
     known = [one for one in closed_set if one.known]
     right = np.array([one.nearest == one.true_item for one in known], np.float64)
     table["end_to_end"] = {"top_1": _measure(right, evaluation_set.seed)} if known else {}
@@ -97,6 +103,7 @@ def evaluate_chain(
     table["noticed"] = _noticed(fewest, twins, closed_set)
     for line in table["noticed"]:
         log.warning("%s: %s", chain.name, line)
+    table |= vehicle_tables(predictions, references, evaluation_set.seed)
     table["open_world"] = _open_world(chain, closed_set, open_set, evaluation_set)
     table["latency_ms"] = {f"p{p}": float(np.percentile(predictions.latency_ms, p)) for p in (50, 95)}
     return Column(chain, predictions, closed_set, open_set, table)
@@ -111,8 +118,9 @@ def confusions(query_results: Sequence[QueryResult]) -> list[tuple[str, str, int
 def evaluate_detector(folder: Path, scenes: Path, root: Path | None, asked: str | None) -> Table:
     """Measure a detector on every scene of a split: mAP50, mAP50-95, best F1.
 
-    All labels count as one. Crowds, which COCO ignores, and objects that are mostly hidden are no true boxes: a
-    detection on one counts as false, so that a detector scores no higher than by COCO's protocol.
+    All labels count as one; a detector of several labels is measured item by item, too. Crowds, which COCO ignores,
+    and objects that are mostly hidden are no true boxes: a detection on one counts as false, so that a detector scores
+    no higher than by COCO's protocol.
 
     Args:
         folder: run folder of the detector.
@@ -126,7 +134,8 @@ def evaluate_detector(folder: Path, scenes: Path, root: Path | None, asked: str 
     module, card = load_model(folder)
     if card.kind != "detector":
         raise TrainError(f"{folder}: this is a {card.kind}; give the run folder of a detector")
-    listed, _ = read_scenes(scenes, root, least_visible=LEAST_VISIBLE)
+    named = len(card.labels) > 1
+    listed, names = read_scenes(scenes, root, least_visible=LEAST_VISIBLE, class_agnostic=not named)
     present = [scene.split for scene in listed if scene.split]
     if present:
         asked = asked or ("test" if "val" not in present and "test" in present else "val")
@@ -134,7 +143,12 @@ def evaluate_detector(folder: Path, scenes: Path, root: Path | None, asked: str 
         listed = [scene for scene in listed if not scene.split or scene.split in splits]
     pictures = load_pictures(listed, None)
     measured = validate_detector(module, scene_canvases(pictures, card.preprocess), card)
-    return {**measured, "unreadable": float(len(pictures.skipped))}
+    table: Table = {**measured, "unreadable": float(len(pictures.skipped))}
+    if named:
+        found, truths, _ = detect_in_scenes(module, card, listed, names)
+        by_item = map_by_label(found, truths, card.labels)
+        table |= {**mean_over_labels(by_item), "by_item": by_item}
+    return table
 
 
 def _count_twins(reference: ReferenceGallery, vectors: FloatArray) -> int:
@@ -187,14 +201,16 @@ def _coarse(predictions: Predictions, chain: ModelChain, seed: int) -> Table:
     right = np.array([a == b for a, b in zip(named, true, strict=True)], np.float64)
     pairs = Counter(zip(true, named, strict=True))
     matrix = {a: {b: pairs[a, b] for b in sorted(set(named)) if pairs[a, b]} for a in sorted(set(true))}
-    return {"accuracy": _measure(right, seed), "per_class": per_class(named, true), "confusion": matrix}
+    table = per_class(named, true)
+    means = {"mean_over_classes": mean_over_classes(table)}
+    return {"accuracy": _measure(right, seed), "per_class": table, "confusion": matrix} | means
 
 
 def _open_world(
     chain: ModelChain, closed_set: Sequence[QueryResult], open_set: Sequence[QueryResult], evaluation_set: EvaluationSet
 ) -> Table:
     known, unknown = ([v for v in open_set if v.known == in_gallery] for in_gallery in (True, False))
-    bins = reliability(open_set)
+    bins, curve = reliability(open_set), risk_curve(open_set)
     table: Table = {
         "items_left_out": len(evaluation_set.left_out),
         "known": len(known),
@@ -205,6 +221,10 @@ def _open_world(
             f"identified_at_far_{rate:g}": _measure(identified_at(open_set, rate), evaluation_set.seed)
             for rate in (FALSE_ACCEPT_RATES if unknown else ())
         },
+        "aurc": _resampled(open_set, lambda some: risk_curve(some).area, evaluation_set.seed),
+        "excess_aurc": _resampled(open_set, lambda some: risk_curve(some).excess, evaluation_set.seed),
+        **{f"coverage_at_risk_{risk:g}": curve.coverage_at(risk) for risk in RISKS},
+        "risk_coverage": curve.points(),
     }
     if chain.calibrated:
         accepted = np.array([v.predicted_item is not None for v in unknown], np.float64)
@@ -217,6 +237,7 @@ def _open_world(
             },
             "identified": _measure(identified, evaluation_set.seed),
             "false_accept_rate": _measure(accepted, evaluation_set.seed),
+            "risk": _measure(named_wrongly(open_set), evaluation_set.seed),
             "expected_calibration_error": _resampled(
                 open_set, lambda some: calibration_error_of(reliability(some)), evaluation_set.seed
             ),

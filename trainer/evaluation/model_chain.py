@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from dataset_formats.decode import read_picture
 from dataset_formats.records import Sample
 from edge.bundle.bundle import read_bundle
 from edge.errors import TrainError
+from edge.gallery.attributes import Attributes, read_attributes
 from edge.gallery.generation import read_gallery
 from edge.gallery.item_vectors import shrink_items_to_centroid, shrink_to_centroid
 from edge.gallery.store import CategoryItems, read_category, read_thumbnail
@@ -25,6 +28,7 @@ from edge.inference.stages import Embedder, load_stages
 from edge.manifest import OpenSet, Preprocess
 from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Image
+from trainer.catalogue.items import common_attributes
 from trainer.data.crops import predict
 from trainer.data.pictures import cut_out_object
 from trainer.evaluation.evaluation_set import EvaluationSet
@@ -50,6 +54,8 @@ class ModelChain:
     calibrated: bool = False  # whether thresholds and probabilities were fitted
     # By category, how far a gallery is shrunk to its centroids, see edge.gallery.item_vectors.
     gathering: dict[str, float] = field(default_factory=dict)
+    # The same as `embed` for gallery pictures on a plain background, where an embedder treats these apart.
+    embed_plain: dict[str, BatchFunction] = field(default_factory=dict)
 
 
 def chain_of_runs(name: str, classifier: Path | None, embedders: Sequence[Path]) -> ModelChain:
@@ -88,15 +94,26 @@ def chain_of_bundle(name: str, folder: Path, precision: Precision = "shipped") -
     embed: dict[str, BatchFunction] = {
         category: _stage_function(partial(_embed_whole, stage)) for category, stage in stages.embedders.items()
     }
+    embed_plain: dict[str, BatchFunction] = {
+        category: _stage_function(partial(_embed_whole, stage, plain=True))
+        for category, stage in stages.embedders.items()
+        if stage.model.whitening is not None
+    }
     margin = max((model.preprocess.crop_margin for model in bundle.manifest.embedders), default=0.0)
     open_sets = {name: rule for model in bundle.manifest.embedders for name, rule in model.open_set.items()}
     gathering = {category: stage.model.gathering for category, stage in stages.embedders.items()}
     coarse = stages.classifier
-    if coarse is None:
-        return ModelChain(name, (), None, embed, margin, 0.0, open_sets, calibrated=True, gathering=gathering)
-    classify = _stage_function(lambda image: coarse.classify(image, [_whole(image)], Timings())[0])
-    labels, threshold = tuple(coarse.model.labels), coarse.model.threshold
-    return ModelChain(name, labels, classify, embed, margin, threshold, open_sets, calibrated=True, gathering=gathering)
+    classify, threshold = None, 0.0
+    labels: tuple[str, ...] = ()
+    if coarse is not None:
+        classify = _stage_function(lambda image: coarse.classify(image, [_whole(image)], Timings())[0])
+        labels, threshold = tuple(coarse.model.labels), coarse.model.threshold
+    return ModelChain(
+        *(name, labels, classify, embed, margin, threshold, open_sets),
+        calibrated=True,
+        gathering=gathering,
+        embed_plain=embed_plain,
+    )
 
 
 def chain_of_trunk(name: str, backbone: str, weights: Path, categories: Sequence[str], size_px: int) -> ModelChain:
@@ -144,12 +161,12 @@ def embed_references(chain: ModelChain, evaluation_set: EvaluationSet) -> dict[s
     galleries = {}
     trimmed, margin = evaluation_set.trimmed, chain.crop_margin
     categories = np.array([sample.category for sample in evaluation_set.gallery])
-    for category, embed_batch in chain.embed.items():
+    for category in chain.embed:
         chosen = [sample for sample in evaluation_set.gallery if sample.category == category]
         if not chosen:
             continue
         first = {sample.item: sample for sample in reversed(chosen)}
-        vectors = np.concatenate([embed_batch(images) for images in read_images(chosen, trimmed, margin)])
+        vectors = _embed_gallery(chain, category, chosen, trimmed)
         items = tuple(sample.item for sample in chosen)
         gathering = chain.gathering.get(category, 0.0)
         galleries[category] = ReferenceGallery(
@@ -159,8 +176,22 @@ def embed_references(chain: ModelChain, evaluation_set: EvaluationSet) -> dict[s
             evaluation_set.gallery_ids[categories == category],
             vectors if gathering else None,
             gathering,
+            tuple(sample.camera for sample in chosen),
+            _attributes(chosen),
         )
     return galleries
+
+
+def _embed_gallery(chain: ModelChain, category: str, samples: Sequence[Sample], trimmed: Sequence[str]) -> FloatArray:
+    """Embed the gallery pictures of a category, those on a plain background as such: (n, dim)."""
+    of_side = {False: chain.embed[category], True: chain.embed_plain.get(category, chain.embed[category])}
+    sides = iter([sample.box_px is None and sample.split in trimmed for sample in samples])
+    parts = []
+    for images in read_images(samples, trimmed, chain.crop_margin):
+        # images first: zip then leaves the side of the next chunk's first picture alone
+        for plain, run in groupby(zip(images, sides, strict=False), key=itemgetter(1)):
+            parts.append(of_side[plain]([image for image, _ in run]))
+    return np.concatenate(parts)
 
 
 def read_references(chain: ModelChain, bundle: Path, gallery: Path) -> dict[str, ReferenceGallery]:
@@ -183,7 +214,11 @@ def read_references(chain: ModelChain, bundle: Path, gallery: Path) -> dict[str,
         shrunk = shrink_items_to_centroid(stored, model.gathering)
         items = tuple(stored.item_ids[i] for i in stored.row_item)
         galleries[category] = ReferenceGallery(
-            _vectors_of(shrunk), items, partial(_thumbnail, path), unshrunk=_vectors_of(stored)
+            _vectors_of(shrunk),
+            items,
+            partial(_thumbnail, path),
+            unshrunk=_vectors_of(stored),
+            attributes=read_attributes(path),
         )
     return galleries
 
@@ -224,12 +259,20 @@ def _stage_function(one: Callable[[Image], FloatArray]) -> BatchFunction:
     return lambda images: np.stack([one(image) for image in images])
 
 
-def _embed_whole(stage: Embedder, image: Image) -> FloatArray:
-    return np.asarray(stage.embed(image, [_whole(image)], Timings())[0], np.float32)
+def _embed_whole(stage: Embedder, image: Image, *, plain: bool = False) -> FloatArray:
+    return np.asarray(stage.embed(image, [_whole(image)], Timings(), plain=plain)[0], np.float32)
 
 
 def _read_first(samples: dict[str, Sample], trimmed: Sequence[str], margin: float, item: str) -> Image:
     return next(read_images([samples[item]], trimmed, margin))[0]
+
+
+def _attributes(samples: Sequence[Sample]) -> dict[str, Attributes]:
+    by_item: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_item.setdefault(sample.item, []).append(sample)
+    found = {item: dict(common_attributes(listed)) for item, listed in by_item.items()}
+    return {item: attributes for item, attributes in found.items() if attributes}
 
 
 def _vectors_of(stored: CategoryItems) -> FloatArray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.gallery.attributes import Attributes
 from edge.gallery.item_vectors import shrink_to_centroid
 from edge.types import FloatArray, Image
 
@@ -27,6 +28,8 @@ class ReferenceGallery:
     ids: Ids | None = None  # (n,) which picture each row shows; None: unknown, so that no row is left out
     unshrunk: FloatArray | None = None  # (n, dim) before they were shrunk to their centroids; None: they were not
     gathering: float = 0.0  # how far they were shrunk
+    cameras: tuple[str, ...] = ()  # which camera took the picture of each row; empty: unknown
+    attributes: Mapping[str, Attributes] = field(default_factory=dict)  # of the items that have any
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -67,6 +67,18 @@ def reliability_plot(bins: Sequence[Mapping[str, float]]) -> str:
     return "".join(parts) + "</svg>"
 
 
+def risk_coverage_plot(points: Sequence[Mapping[str, float]]) -> str:
+    """Draw the share of wrong names over the share of pictures that are named, the surest first."""
+    parts = [_axes("share that is named", "share of these that is wrong")]
+    corners = " ".join(f"{_x(one['coverage']):.1f},{_y(one['risk']):.1f}" for one in points)
+    parts.append(f'<polyline class="curve" points="{corners}"/>')
+    for one in points:
+        title = f"{100 * one['coverage']:.0f} % named, {100 * one['risk']:.1f} % of these wrong"
+        place = f'cx="{_x(one["coverage"]):.1f}" cy="{_y(one["risk"]):.1f}"'
+        parts.append(f'<circle class="dot" {place} r="3"><title>{title}</title></circle>')
+    return "".join(parts) + "</svg>"
+
+
 def principal_plane(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """Project vectors on their first two principal components, scaled into 0..1: (n, 2)."""
     centred = np.asarray(vectors, np.float64) - vectors.mean(axis=0)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainer.evaluation.report_tables import CATEGORY_MEASURES, Row, cell, checkout_rows, noticed_lines, summary_rows
+from trainer.evaluation.report_tables import (
+    CATEGORY_MEASURES,
+    ITEM_HEADS,
+    Row,
+    cell,
+    checkout_rows,
+    item_rows,
+    list_sections,
+    noticed_lines,
+    summary_rows,
+)
 
 
 def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str, int]]) -> str:
@@ -29,13 +39,23 @@ def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str
         if confused:
             lines += ["", f"## Most often confused, {first}", ""]
             lines += _table(["true item", "taken for", "times"], [Row(a, [b, str(n)]) for a, b, n in confused])
-    for title, levels in report["checkout"].items():
-        lines += ["", f"## Shopping lists of rendered scenes, {title}", ""]
+    lines += [] if columns else [f"* {line}" for line in noticed_lines(report)]
+    for title, levels, note in list_sections(report):
+        lines += ["", f"## {title}", "", note, ""]
         lines += _table(["", *levels], checkout_rows(levels))
     if report.get("detector"):
         lines += ["", "## Detector", ""]
-        lines += [f"* {name}: {value:.4g}" for name, value in report["detector"].items()]
+        lines += [f"* {name}: {value:.4g}" for name, value in report["detector"].items() if name != "by_item"]
+    if by_item := items_of(report):
+        lines += ["", "## Boxes of each item, the worst first", "", *_table(["", *ITEM_HEADS], item_rows(by_item))]
     return "\n".join(lines) + "\n"
+
+
+def items_of(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the average precision by item: of the detector, or of the first column of the shop's own scenes."""
+    own: Mapping[str, Any] = next(iter(report.get("own_scenes", {}).values()), {})
+    found: Mapping[str, Any] = (report.get("detector") or own.get("all", {})).get("by_item", {})
+    return found
 
 
 def about_line(about: Mapping[str, Any]) -> str:
@@ -46,6 +66,8 @@ def about_line(about: Mapping[str, Any]) -> str:
     unread = f"; {about['unreadable']} pictures could not be read" if about["unreadable"] else ""
     if about.get("queries_in_gallery"):
         left += f"; {about['protocol']}: {about['queries_in_gallery']} of the pictures are in the gallery, too"
+    if not about["images"]:
+        return f"Whole scenes; seed {about['seed']}; {about['machine']}; {about['date']}."
     return (
         f"{about['images']} pictures of split {about['query']} against {about['gallery']}{left}{unread}; "
         f"seed {about['seed']}; 95 % intervals by bootstrap over pictures; {about['machine']}; {about['date']}."

@@ -13,19 +13,29 @@ from numpy.typing import NDArray
 
 from edge.imaging.image import encode_image, shrink
 from edge.types import Image
-from trainer.evaluation.report_figures import confusion_matrix, embedding_map, principal_plane, reliability_plot
-from trainer.evaluation.report_markdown import about_line
+from trainer.evaluation.report_figures import (
+    confusion_matrix,
+    embedding_map,
+    principal_plane,
+    reliability_plot,
+    risk_coverage_plot,
+)
+from trainer.evaluation.report_markdown import about_line, items_of
 from trainer.evaluation.report_tables import (
     ABSENT,
     CATEGORY_MEASURES,
+    ITEM_HEADS,
     Row,
     cell,
     checkout_rows,
+    item_rows,
+    list_sections,
     noticed_lines,
     summary_rows,
 )
 
 _PICTURE_PX = 160
+_OF_CATEGORY = ("precision", "recall", "f1", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +76,14 @@ def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], maps
         table += "".join(f"<p>{escape(line)}</p>" for line in noticed_lines(report))
         body.append(_section("All measures", table, _SUMMARY))
         body += _first_column_sections(next(iter(columns)), next(iter(columns.values())), confusions, maps)
-    for name, levels in report["checkout"].items():
-        table = _table(["", *levels], checkout_rows(levels))
-        body.append(_section(f"Shopping lists of rendered scenes, {name}", table, _SCENES))
+    body += [f"<p>{escape(line)}</p>" for line in ([] if columns else noticed_lines(report))]
+    for name, levels, note in list_sections(report):
+        body.append(_section(name, _table(["", *levels], checkout_rows(levels)), note))
     if report.get("detector"):
-        rows = [Row(name, [f"{number:.4g}"]) for name, number in report["detector"].items()]
+        rows = [Row(name, [f"{number:.4g}"]) for name, number in report["detector"].items() if name != "by_item"]
         body.append(_section("Detector", _table(["", about["query"]], rows)))
+    if by_item := items_of(report):
+        body.append(_section("Boxes of each item, the worst first", _table(["", *ITEM_HEADS], item_rows(by_item))))
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{_STYLE}'
     page = "\n".join(body)
     return (
@@ -80,7 +92,6 @@ def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], maps
 
 
 _SUMMARY = "Brackets hold the 95 % interval. The left-out items are the same in every column."
-_SCENES = "Boxes come from the bundle's own detector; the truth is exact, because the scenes are rendered."
 
 
 def _first_column_sections(
@@ -101,14 +112,15 @@ def _first_column_sections(
         parts.append(
             _section("Calibration of the stated probability", f"<div class=figure>{reliability_plot(bins)}</div>", text)
         )
+    if points := table["open_world"].get("risk_coverage"):
+        text = (
+            f"Area {cell(table, 'open_world.aurc', 'number')}, lower is better. The surest answers are named first; a "
+            "picture of an item that was left out is wrong wherever it is named."
+        )
+        figure = f"<div class=figure>{risk_coverage_plot(points)}</div>"
+        parts.append(_section("Wrong names by share that is named", figure, text))
     if coarse := table.get("coarse"):
-        figure = f"<div class=wide>{confusion_matrix(coarse['confusion'])}</div>"
-        parts.append(_section("Categories: true (rows), predicted (columns)", figure))
-        rows = [
-            Row(each, [f"{100 * one[key]:.1f} %" for key in ("precision", "recall", "f1")] + [f"{one['count']:.0f}"])
-            for each, one in coarse["per_class"].items()
-        ]
-        parts.append(_section("Each category", _table(["", "precision", "recall", "F1", "pictures"], rows)))
+        parts += _coarse_sections(coarse)
     heads = ["", *(title for title, _, _ in CATEGORY_MEASURES)]
     listed = table["categories"].items()
     rows = [Row(each, [cell(one, path, kind) for _, path, kind in CATEGORY_MEASURES]) for each, one in listed]
@@ -118,6 +130,20 @@ def _first_column_sections(
         text = "Each dot is a picture and each colour an item, on the first two principal components. Ringed: wrong."
         parts.append(_section("Embedding map", f"<div class=maps>{figures}</div>", text))
     return parts
+
+
+def _coarse_sections(coarse: Mapping[str, Any]) -> list[str]:
+    """Render the confusion matrix and the measures of each category."""
+    figure = f"<div class=wide>{confusion_matrix(coarse['confusion'])}</div>"
+    rows = [
+        Row(each, [*(f"{100 * one[key]:.1f} %" for key in _OF_CATEGORY), f"{one['count']:.0f}"])
+        for each, one in coarse["per_class"].items()
+    ]
+    heads = ["", "precision", "recall", "F1", "accuracy", "pictures"]
+    return [
+        _section("Categories: true (rows), predicted (columns)", figure),
+        _section("Each category", _table(heads, rows), "Accuracy of one category: (TP + TN) / all."),
+    ]
 
 
 def _headline(table: Mapping[str, Any]) -> str:

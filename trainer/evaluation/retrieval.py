@@ -2,19 +2,20 @@
 
 Recall@K follows Oh Song et al. 2016: the share of queries with a picture of their item among the K nearest, without the
 query's own picture. MAP@R follows Musgrave et al. 2020. As in pytorch-metric-learning, a query whose item has no other
-picture in the gallery is left out of the means; it is counted. A search covers one category: for Stanford Online
-Products with its twelve categories it is easier than the published search among all pictures.
+picture in the gallery is left out of the means; it is counted. A search covers one category; where one embedder serves
+several, as on Stanford Online Products, `retrieve_among_all` also searches all pictures, as published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.types import FloatArray
+from trainer.evaluation.predictions import Predictions
 from trainer.evaluation.reference_gallery import Ids, ReferenceGallery
 from trainer.metrics import Ranked, average_precision_at, map_at_r, precision_at, r_precision, rank, recall_at
 
@@ -57,6 +58,36 @@ def retrieve(reference: ReferenceGallery, vectors: FloatArray, items: Sequence[s
         fewest = min(fewest, int(ranked.searched.min()))
     measures = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Retrieval(kept, measures, fewest)
+
+
+def retrieve_among_all(
+    embedders: Mapping[str, object], predictions: Predictions, references: Mapping[str, ReferenceGallery]
+) -> Measures:
+    """Search the queries of all categories in all galleries at once; empty unless one embedder made all of these.
+
+    Args:
+        embedders: by category.
+        predictions: of the chain.
+        references: its galleries by category.
+    """
+    listed = list(references.items())
+    plain = all(one.ids is not None and not one.gathering for _, one in listed)
+    if len(listed) < 2 or not plain or len({id(embedders[category]) for category, _ in listed}) > 1:
+        return {}
+    everything = ReferenceGallery(
+        np.concatenate([one.vectors for _, one in listed]),
+        tuple(f"{category}/{item}" for category, one in listed for item in one.items),
+        lambda _: None,
+        np.concatenate([one.ids for _, one in listed if one.ids is not None]),
+    )
+    found = [(category, predictions.of_category(category)) for category, _ in listed]
+    found = [(category, of) for category, of in found if of[0]]
+    if not found:
+        return {}
+    rows = [row for _, (some, _) in found for row in some]
+    items = [f"{category}/{predictions.queries[row].item}" for category, (some, _) in found for row in some]
+    vectors = np.concatenate([vectors for _, (_, vectors) in found])
+    return retrieve(everything, vectors, items, predictions.query_ids[np.array(rows, int)]).measures
 
 
 def _measures(ranked: Ranked) -> Measures:

@@ -11,7 +11,7 @@ from edge.errors import TrainError
 from edge.inference.postprocess import box_of, iou_matrix
 from edge.inference.preprocess import placement_of, to_canvas
 from edge.types import Image
-from trainer.labelling.cosegmentation import CommonComponent, FeatureExtractor
+from trainer.labelling.cosegmentation import CommonComponent, Descriptors, FeatureExtractor
 from trainer.labelling.proposals import Priors, Proposal, propose, select_best
 from trainer.models.networks import load_model
 from trainer.tasks.detector import detect
@@ -23,6 +23,7 @@ _TRUST = 0.7  # the detector's share of the fused score
 # of its boxes need no edit and it finds 89 % of the true ones; fused with the cues 90 and 81 %
 # (results/labelling.json).
 DETECTOR_ALONE_FROM = 40
+NOT_COMMON = "does not show what its class has in common"  # as DDT (Wei et al. 2017) detects noise
 
 
 class TrainedDetector:
@@ -66,6 +67,7 @@ class Proposers:
     extractor: FeatureExtractor | None = None
     detector: TrainedDetector | None = None
     use_cues: bool = True  # in addition to the detector
+    descriptors: Descriptors = "unit"  # of which the common component is computed
 
     def propose_from_cues(self, image_rgb: Image, common: CommonComponent | None = None) -> list[Proposal]:
         """Return all boxes of the cues, best first, including those below the threshold.
@@ -82,13 +84,20 @@ class Proposers:
     def prelabel(self, image_rgb: Image, from_cues: list[Proposal]) -> Prelabel:
         """Propose boxes for a picture, from the detector if there is one and from the cues if they are used."""
         if self.detector is None:
-            return select_proposals(from_cues, self.priors)
+            label = select_proposals(from_cues, self.priors)
+            return replace(label, why=NOT_COMMON) if _lacks_common(from_cues) else label
         found = self.detector.propose(image_rgb)
         if self.use_cues:
             return select_proposals(fuse(found, from_cues), self.priors)
         boxes = np.array([box.box_px for box in found], np.float32).reshape(-1, 4)
         allowed = self.priors.allow(boxes, image_rgb.shape[1], image_rgb.shape[0])
         return select_proposals([box for box, may in zip(found, allowed, strict=True) if may], self.priors)
+
+
+def _lacks_common(from_cues: list[Proposal]) -> bool:
+    """Return whether no box of the cues holds any of the common object, so that the picture may show another thing."""
+    common = [box.reasons["common"] for box in from_cues if "common" in box.reasons]
+    return bool(common) and max(common) == 0.0
 
 
 def fuse(found: list[Proposal], from_cues: list[Proposal]) -> list[Proposal]:

@@ -15,9 +15,9 @@ from dataset_formats.decode import PICTURE_SUFFIXES, read_image
 from edge.durable import sha256_of
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import encode_image
-from trainer.labelling.auto_label import DETECTOR_ALONE_FROM, Proposers, TrainedDetector
+from trainer.labelling.auto_label import DETECTOR_ALONE_FROM, NOT_COMMON, Proposers, TrainedDetector
 from trainer.labelling.contact_sheet import cell, sheets
-from trainer.labelling.cosegmentation import CommonComponent, FeatureExtractor, colocalise, load_feature_extractor
+from trainer.labelling.cosegmentation import CommonComponent, colocalise, load_feature_extractor
 from trainer.labelling.cue_cache import CueCache
 from trainer.labelling.exports import export_labels
 from trainer.labelling.imports import import_edited
@@ -70,9 +70,10 @@ def propose_all(store: LabelStore, found: list[ListedPicture], proposers: Propos
     """Propose boxes for every unconfirmed picture.
 
     Returns:
-        counts of pictures, proposed boxes, skipped confirmed pictures, and unreadable ones.
+        counts of pictures, proposed boxes, skipped confirmed pictures, unreadable ones, and pictures that do not show
+        what the others of their class have in common.
     """
-    counts = {"pictures": 0, "boxes": 0, "confirmed": 0, "unreadable": 0}
+    counts = {"pictures": 0, "boxes": 0, "confirmed": 0, "unreadable": 0, "without_common_object": 0}
     common: dict[str, CommonComponent | None] = {}
     for one in found:
         known = store.pictures.get(one.name)
@@ -88,10 +89,11 @@ def propose_all(store: LabelStore, found: list[ListedPicture], proposers: Propos
         from_cues = cache.get(one.name, image) if proposers.use_cues else []
         if from_cues is None:
             if one.category not in common:
-                common[one.category] = _common(proposers.extractor, found, one.category)
+                common[one.category] = _common(proposers, found, one.category)
             from_cues = proposers.propose_from_cues(image, common[one.category])
             cache.put(one.name, image, from_cues)
         label = proposers.prelabel(image, from_cues)
+        counts["without_common_object"] += label.why == NOT_COMMON
         height, width = image.shape[:2]
         boxes = tuple(replace(box, category=one.category) for box in label.proposals)
         store.propose(LabelledPicture(one.name, width, height, boxes, "proposed", label.uncertainty, label.why))
@@ -157,9 +159,12 @@ def run_label(args: argparse.Namespace) -> dict[str, object]:
     if args.pictures is not None:
         extractor = None if args.model is None else load_feature_extractor(args.model, args.backbone, args.input_mean)
         own = None if detector is None else TrainedDetector(detector)
-        proposers = Proposers(priors_of(args), extractor, own, use_cues=not _detector_alone(own, detector, args.out))
+        proposers = Proposers(
+            priors_of(args), extractor, own, not _detector_alone(own, detector, args.out), args.descriptors
+        )
         found = list_pictures(args.pictures, args.out)
         settings = [proposers.priors, None if args.model is None else _digest(args.model), args.input_mean, len(found)]
+        settings += [args.descriptors] if args.descriptors != "unit" else []
         report |= propose_all(store, found, proposers, CueCache(args.out, repr(settings)))
     store.save()
     report["to_edit"] = store.write_batch(args.out / NEXT_FILE, args.batch)
@@ -191,17 +196,17 @@ def _digest(model: Path) -> str:
     return sha256_of(model / WEIGHTS_FILE if model.is_dir() else model)
 
 
-def _common(extractor: FeatureExtractor | None, found: list[ListedPicture], category: str) -> CommonComponent | None:
-    if extractor is None:
+def _common(proposers: Proposers, found: list[ListedPicture], category: str) -> CommonComponent | None:
+    if proposers.extractor is None:
         return None
     mine = [one for one in found if one.category == category]
     features = []
     for one in mine[:: -(-len(mine) // _SET)]:
         try:
-            features.append(extractor.extract(read_image(one.path)))
+            features.append(proposers.extractor.extract(read_image(one.path)))
         except CaptureError:
             continue  # propose_all reports it
-    return colocalise(features)
+    return colocalise(features, proposers.descriptors)
 
 
 def _cells(store: LabelStore, listed: list[LabelledPicture]) -> Iterator[np.ndarray]:

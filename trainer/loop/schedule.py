@@ -21,6 +21,7 @@ def learning_rate(settings: Optimiser, step: int, total: int, watched: Sequence[
 
     `one_cycle` and `cosine`: linear warm-up, then a cosine to nearly zero. `one_cycle` starts at a twenty-fifth of the
     rate, `cosine` at zero. `plateau`: constant, times `decay` after each `patience` evaluations without improvement.
+    `constant`: always the same.
 
     Args:
         settings: the schedule.
@@ -30,6 +31,8 @@ def learning_rate(settings: Optimiser, step: int, total: int, watched: Sequence[
     """
     if settings.schedule == "plateau":
         return settings.lr * settings.decay ** count_plateaus(watched, settings.patience)
+    if settings.schedule == "constant":
+        return settings.lr
     warm = max(1.0, settings.warmup * total)
     if step < warm:
         floor = 0.04 if settings.schedule == "one_cycle" else 0.0

@@ -233,7 +233,8 @@ def _new_optimiser(task: Task, settings: Optimiser, lr_factors: Mapping[nn.Param
         groups.setdefault((factor, decay), []).append(parameter)
     listed = [{"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in groups.items()]
     if settings.name == "sgd":
-        return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+        nesterov = settings.nesterov and settings.momentum > 0
+        return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
     return torch.optim.AdamW(listed, lr=settings.lr)
 
 

@@ -121,13 +121,15 @@ def cosine_distances(vectors: Tensor) -> Tensor:
 
 def pull(distances: Tensor, pairs: Tensor) -> Tensor:
     """Return the mean of [D - m_p]+ over the pairs that violate the margin; 0 if none does."""
-    return _mean_active((distances - MARGIN_POSITIVE).clamp(min=0.0)[pairs])
+    return hinge_mean(distances[pairs] - MARGIN_POSITIVE)
 
 
 def push(distances: Tensor, pairs: Tensor) -> Tensor:
     """Return the mean of [m_n - D]+ over the pairs that violate the margin; 0 if none does."""
-    return _mean_active((MARGIN_NEGATIVE - distances).clamp(min=0.0)[pairs])
+    return hinge_mean(MARGIN_NEGATIVE - distances[pairs])
 
 
-def _mean_active(values: Tensor) -> Tensor:
-    return values.sum() / (values > 0).sum().clamp(min=1)
+def hinge_mean(values: Tensor) -> Tensor:
+    """Return the mean of the positive values; 0 if there is none."""
+    costs = values.clamp(min=0.0)
+    return costs.sum() / (costs > 0).sum().clamp(min=1)

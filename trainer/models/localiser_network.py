@@ -1,9 +1,11 @@
-"""The network of the localiser, which finds the pixels of the object in a crop.
+"""The networks of the localiser, which finds the pixels of the object in a crop.
 
-A small U2-Net (Qin et al. 2020): an encoder and a decoder whose stages are U-Nets themselves (RSU blocks, "ReSidual
-U-blocks"), with a side output at each decoder stage and one output that fuses them. Unlike in the paper, the first
-convolution has stride 2, so that the mask has half the input's size; pooling is by average; the channels are few. A
-static graph of convolution, ReLU, average pooling and upsampling.
+`Localiser` needs no published weights: a small U2-Net (Qin et al. 2020), an encoder and a decoder whose stages are
+U-Nets themselves (RSU blocks, "ReSidual U-blocks"), with a side output at each decoder stage and one output that fuses
+them. Unlike in the paper, the first convolution has stride 2, so that the mask has half the input's size; pooling is by
+average; the channels are few. `TrunkLocaliser` starts from published weights: the maps of a backbone, and a decoder
+with the same side outputs. The weights that the authors of U2-Net publish are for wider networks and fit neither. Both
+are static graphs of convolution, ReLU, average pooling and upsampling.
 """
 
 from __future__ import annotations
@@ -12,8 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.models.backbone import Trunk
+
 STRIDE = 2  # input pixels per cell of the mask
 COARSEST = 32  # input pixels per cell of the deepest map; the input size is a multiple of it
+STRIDES = (2, 4, 8, 16, 32)  # of the maps that a TrunkLocaliser reads
 
 
 class _Conv(nn.Sequential):
@@ -65,7 +70,23 @@ class ResidualUBlock(nn.Module):
         return found + entered
 
 
-class Localiser(nn.Module):
+class MaskNetwork(nn.Module):
+    """A localiser of any form."""
+
+    def all_masks(self, x: Tensor) -> list[Tensor]:
+        """Map (n, 3, h, w), normalised, to (n, 1, h / 2, w / 2) logits: the fused output, then each side output."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, 3, h, w), normalised, to (n, 1, h / 2, w / 2) logits of the object."""
+        return self.all_masks(x)[0]
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that started from published weights."""
+        return []
+
+
+class Localiser(MaskNetwork):
     """Four stages down, one at the bottom, four up; logits of the object at half the input's size."""
 
     def __init__(self, width: int) -> None:
@@ -103,13 +124,47 @@ class Localiser(nn.Module):
         for stage in range(3, -1, -1):
             found = self.decoder[stage](torch.cat([_double(found), maps[stage]], dim=1))
             decoded.insert(0, found)
-        sides = [side(feature) for side, feature in zip(self.sides, decoded, strict=True)]
-        grown = [sides[0]] + [
-            F.interpolate(side, scale_factor=float(2**level), mode="bilinear", align_corners=False)
-            for level, side in enumerate(sides[1:], start=1)
-        ]
-        return [self.fuse(torch.cat(grown, dim=1)), *grown]
+        return _fused(self.sides, self.fuse, decoded)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, 3, h, w), normalised, to (n, 1, h / 2, w / 2) logits of the object."""
-        return self.all_masks(x)[0]
+
+class TrunkLocaliser(MaskNetwork):
+    """The maps of a backbone, a decoder that adds them from coarse to fine, and a side output at each stride."""
+
+    def __init__(self, trunk: Trunk, width: int) -> None:
+        """Build the decoder.
+
+        Args:
+            trunk: with the maps of STRIDES.
+            width: channels of the decoder.
+        """
+        super().__init__()
+        self.trunk = trunk
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
+            for channels in trunk.channels
+        )
+        self.smooth = nn.ModuleList(_Conv(width, width) for _ in trunk.channels)
+        self.sides = nn.ModuleList(nn.Conv2d(width, 1, 3, padding=1) for _ in trunk.channels)
+        self.fuse = nn.Conv2d(len(STRIDES), 1, 1)
+
+    def all_masks(self, x: Tensor) -> list[Tensor]:
+        """Map (n, 3, h, w), normalised, to six (n, 1, h / 2, w / 2) logits: the fused output, then each side output."""
+        maps = [lateral(feature) for lateral, feature in zip(self.lateral, self.trunk(x), strict=True)]
+        decoded = [self.smooth[-1](maps[-1])]
+        for level in range(len(maps) - 2, -1, -1):
+            decoded.insert(0, self.smooth[level](maps[level] + _double(decoded[0])))
+        return _fused(self.sides, self.fuse, decoded)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the backbone."""
+        return list(self.trunk.parameters())
+
+
+def _fused(sides: nn.ModuleList, fuse: nn.Conv2d, decoded: list[Tensor]) -> list[Tensor]:
+    """Return the fused output, then each side output at the size of the finest."""
+    small = [side(feature) for side, feature in zip(sides, decoded, strict=True)]
+    grown = small[:1] + [
+        F.interpolate(side, scale_factor=float(2**level), mode="bilinear", align_corners=False)
+        for level, side in enumerate(small[1:], start=1)
+    ]
+    return [fuse(torch.cat(grown, dim=1)), *grown]

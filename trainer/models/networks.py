@@ -25,8 +25,11 @@ from edge.manifest import Head, Preprocess
 from trainer.disk_errors import report_disk_errors
 from trainer.distributed import is_rank0
 from trainer.models.backbone import Trunk, create_trunk
+from trainer.models.cut_to_mask import CutToMask
 from trainer.models.finder_network import Finder
-from trainer.models.localiser_network import Localiser
+from trainer.models.free_methods import FreeMethod
+from trainer.models.localiser_network import STRIDES, Localiser, MaskNetwork, TrunkLocaliser
+from trainer.models.scda_network import FreeEmbedder
 from trainer.recipe import Backbone
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
@@ -39,11 +42,13 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     kind: Literal["detector", "classifier", "embedder", "localiser", "finder"]
-    backbone: str  # a timm name; empty for a localiser
+    backbone: str  # a timm name; empty for a localiser without one
     backbone_options: dict[str, Any] = {}
     preprocess: Preprocess  # mean and std included
     strides: list[int]  # of the trunk's maps, empty for a whole trunk; a detector has one output per stride
     grey: bool = False  # the network converts its input to grey
+    # Of the localiser that cuts the background out of the input, see trainer.models.cut_to_mask; None: it stays.
+    cut_to_mask: ModelCard | None = None
     # Channels of a detector's neck, an embedder head's convolution, a classifier's first hidden layer, a localiser's
     # finest stage, or a finder's conversion network.
     width: int
@@ -54,9 +59,11 @@ class ModelCard(BaseModel):
     pool: Literal["average", "max_average"] = "average"  # of an embedder's heads
     joint: Literal["concat", "sum"] = "concat"  # how an embedder's heads are joined
     shorter_dims: list[int] = []  # prefixes of each head's vector that work alone, see trainer.tasks.shrink_embedder
+    free: FreeMethod | None = None  # how an embedder without trained heads makes its vector; None: by its heads
     labels: list[str] = []  # classes of a detector, categories of a classifier
     categories: list[str] = []  # of an embedder
     heads: list[Head] = []  # of an embedder, in the order of the joint vector
+    projection: bool = True  # False: an embedder's heads have no fully-connected layer
     finder: FinderShape | None = None
     channels: int = 0  # of a finder's representations
     guide: int = 0  # channels of the scene that a finder's conversion network sees
@@ -154,7 +161,7 @@ class Classifier(nn.Module):
         for before, width in pairwise([trunk.channels[-1], *widths]):
             layers += [nn.Linear(before, width), nn.ReLU(inplace=True)]
         layers.insert(2, nn.Dropout(dropout))
-        self.decision = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+        self.decision = nn.Sequential(*layers, nn.Linear([trunk.channels[-1], *widths][-1], classes))
         self.descriptor: nn.Linear | None = None
         if descriptor_dim:  # fitted after training
             # Draws no random numbers: a seed gives the same training with and without a descriptor.
@@ -213,14 +220,15 @@ def pool_grid(feature: Tensor, grid: int) -> Tensor:
 
 
 class EmbeddingHead(nn.Module):
-    """Convolution (none where the width is 0), pool, fully-connected layer, unit length."""
+    """Convolution (none where the width is 0), pool, fully-connected layer (none where `dim` is 0), unit length."""
 
     def __init__(self, channels: int, width: int, dim: int, grid: int, pool: str) -> None:
         super().__init__()
         self.block = _Separable(channels, width) if width else nn.Identity()
         self.with_max = pool == "max_average"
         self.inputs = (width or channels) * (grid * grid + int(self.with_max))
-        self.project: nn.Linear | nn.Identity = nn.Linear(self.inputs, dim)
+        self.project: nn.Linear | nn.Identity = nn.Linear(self.inputs, dim) if dim else nn.Identity()
+        self.is_deferred = False  # the fully-connected layer is still to be fitted
         self.grid = grid
 
     def forward(self, feature: Tensor) -> Tensor:
@@ -243,7 +251,7 @@ class EmbeddingHead(nn.Module):
 
     def defer_projection(self) -> None:
         """Return what the fully-connected layer sees until `fit_projection` is called."""
-        self.project = nn.Identity()
+        self.project, self.is_deferred = nn.Identity(), True
 
     def fit_projection(self, vectors: Tensor, dim: int) -> None:
         """Set the fully-connected layer to one that keeps the cosines between these vectors, see `compress`.
@@ -256,7 +264,7 @@ class EmbeddingHead(nn.Module):
 
     def set_projection(self, weight: Tensor, bias: Tensor) -> None:
         """Set the fully-connected layer to weight (dim, inputs) and bias (dim,), for vectors of unit length."""
-        self.project = nn.Linear(self.inputs, len(weight))
+        self.project, self.is_deferred = nn.Linear(self.inputs, len(weight)), False
         self.project.load_state_dict({"weight": weight, "bias": bias})
 
 
@@ -290,8 +298,8 @@ class Embedder(nn.Module):
         self.summed = card.joint == "sum"
         self.heads = nn.ModuleDict(
             {
-                f"{head.name}_head": EmbeddingHead(trunk.channels[-1], card.width, head.dim, card.grid, card.pool)
-                for head in card.heads
+                f"{head.name}_head": EmbeddingHead(trunk.channels[-1], card.width, dim, card.grid, card.pool)
+                for head, dim in ((head, head.dim if card.projection else 0) for head in card.heads)
             }
         )
 
@@ -309,7 +317,7 @@ class Embedder(nn.Module):
     @property
     def is_deferred(self) -> bool:
         """Return whether a projection is still to be fitted."""
-        return any(isinstance(head.project, nn.Identity) for head in self.heads.values())
+        return any(head.is_deferred for head in self.heads.values())
 
     def parts(self, x: Tensor) -> dict[str, Tensor]:
         """Map (n, 3, h, w) to one (n, dim) per head name, rows of unit length."""
@@ -327,7 +335,13 @@ class Embedder(nn.Module):
         return torch.cat(parts, dim=1) * (1.0 / math.sqrt(len(parts)))
 
 
-Network = Detector | Classifier | Embedder | Localiser | Finder
+Network = Detector | Classifier | Embedder | FreeEmbedder | MaskNetwork | Finder
+
+
+def _build_localiser(card: ModelCard, pretrained: str) -> MaskNetwork:
+    if not card.backbone:
+        return Localiser(card.width)
+    return TrunkLocaliser(create_trunk(card.backbone, STRIDES, pretrained, card.backbone_options), card.width)
 
 
 def build_model(card: ModelCard, pretrained: str = "none") -> Network:
@@ -337,23 +351,27 @@ def build_model(card: ModelCard, pretrained: str = "none") -> Network:
         TrainError: the backbone is unknown or its weights do not fit.
     """
     if card.kind == "localiser":
-        return Localiser(card.width)
+        return _build_localiser(card, pretrained)
     trunk = create_trunk(card.backbone, card.strides, pretrained, card.backbone_options)
     if card.grey:
         trunk.before = Grey(card.preprocess)
+    if (seen := card.cut_to_mask) is not None:
+        trunk.before = nn.Sequential(CutToMask(build_model(seen), seen.preprocess, card.preprocess), trunk.before)
     if card.kind == "detector":
         return Detector(trunk, card.width, len(card.labels))
     if card.kind == "classifier":
-        widths = [card.width, *card.further_widths]
+        widths = [width for width in (card.width, *card.further_widths) if width]
         return Classifier(trunk, widths, card.dropout, len(card.labels), card.descriptor_dim)
     if card.finder is not None:
         apart = (card.backbone, [s for s in card.strides if s >= card.finder.stride], pretrained, card.backbone_options)
         queries = None if card.shared_trunk else create_trunk(*apart)
         return Finder(trunk, queries, card.channels, card.guide, card.width, card.finder, card.preprocess)
-    return Embedder(trunk, card)
+    if card.free is None:
+        return Embedder(trunk, card)
+    return FreeEmbedder(trunk, card.free, card.heads[0].dim if card.heads else None)
 
 
-def freeze_parts(model: Detector | Classifier | Embedder | Finder, how: Backbone) -> list[nn.Module]:
+def freeze_parts(model: Detector | Classifier | Embedder | Finder | MaskNetwork, how: Backbone) -> list[nn.Module]:
     """Freeze the first stages, and with `freeze_bn` the statistics of every batch norm, fresh heads included.
 
     A fresh batch norm that is frozen only scales and shifts. On eighty photos of cards, where a head's statistics do

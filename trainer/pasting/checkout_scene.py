@@ -7,7 +7,7 @@ The three levels have the average kinds and pieces of RPC's own checkout photos,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -56,9 +56,7 @@ def checkout_scene(
         probabilities: probability of each distortion.
         level: how crowded the counter is.
     """
-    arranged = SceneLayout(
-        layout.width_px, layout.height_px, turn_deg=180.0, least_visible=level.least_visible, fit=layout.fit
-    )
+    arranged = replace(layout, turn_deg=180.0, least_visible=level.least_visible)
     kinds = min(len(by_item), int(rng.integers(level.kinds[0], level.kinds[1] + 1)))
     pieces = max(kinds, int(rng.integers(level.pieces[0], level.pieces[1] + 1)))
     chosen = rng.permutation(len(by_item))[:kinds]

@@ -15,14 +15,14 @@ from edge.inference.preprocess import to_canvas
 from edge.types import Image
 from trainer.data.crops import predict
 from trainer.data.masks import fault_of
-from trainer.models.localiser_network import STRIDE, Localiser
+from trainer.models.localiser_network import STRIDE, MaskNetwork
 from trainer.models.networks import ModelCard, load_model
 
 _BAND = 0.02  # share of the longer side: alpha is estimated this far to either side of the mask's edge
 _LONGEST_PX = 800  # larger pictures are shrunk: memory and time of closed-form matting grow with the pixels
 
 
-def predict_mask(model: Localiser, card: ModelCard, image_rgb: Image) -> NDArray[np.uint8]:
+def predict_mask(model: MaskNetwork, card: ModelCard, image_rgb: Image) -> NDArray[np.uint8]:
     """Return the mask of the object in a picture: (h, w), 0..255, of the picture's size."""
     spec = card.preprocess
     canvas, placed = to_canvas(spec, image_rgb)
@@ -66,7 +66,7 @@ def write_cutouts(run: Path, pictures: Sequence[Path], out: Path) -> dict[str, s
         TrainError: the run is not a localiser's.
     """
     model, card = load_model(run)
-    if not isinstance(model, Localiser):
+    if not isinstance(model, MaskNetwork):
         raise TrainError(f"{run}: this is a {card.kind}; give the run folder of a localiser")
     out.mkdir(parents=True, exist_ok=True)
     failed = {}
@@ -81,7 +81,7 @@ def write_cutouts(run: Path, pictures: Sequence[Path], out: Path) -> dict[str, s
     return failed
 
 
-def _cut(model: Localiser, card: ModelCard, path: Path) -> NDArray[np.uint8]:
+def _cut(model: MaskNetwork, card: ModelCard, path: Path) -> NDArray[np.uint8]:
     picture = read_image(path)
     shrink = min(1.0, _LONGEST_PX / max(picture.shape[:2]))
     if shrink < 1.0:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from dataset_formats.coco.reader import read_coco
 from dataset_formats.coco.rle import decode_rle
 from dataset_formats.decode import PICTURE_SUFFIXES, read_image, read_picture
+from dataset_formats.layouts import find_layout
 from dataset_formats.notices import report
 from dataset_formats.records import ONE_CATEGORY, NamedBox, Sample
 from dataset_formats.text_files import BAD_DATA
@@ -146,11 +147,19 @@ def _of_pictures(source: Path, root: Path | None, selection: _Selection, taken: 
 
 
 def _samples(source: Path, root: Path | None) -> list[Sample]:
-    if source.is_dir() and not (source / "index.csv").is_file():
+    if source.is_dir() and not (source / "index.csv").is_file() and not _has_boxes(source):
         flat = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
         if flat:
             return [Sample(path, "train", ONE_CATEGORY, path.name.split(".")[0]) for path in flat]
     return read_samples(source, root)
+
+
+def _has_boxes(folder: Path) -> bool:
+    try:
+        find_layout(folder, boxed=True)
+    except DataError:
+        return False
+    return True
 
 
 def _given_mask(path: Path) -> Mask | None:

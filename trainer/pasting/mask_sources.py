@@ -39,7 +39,7 @@ def mask_on_plain_background(image_rgb: Bytes) -> Mask | None:
     near = np.pad((cv2.medianBlur(off.astype(np.uint8), 3) <= _CLOSE).astype(np.uint8), 1, constant_values=1)
     cv2.floodFill(near, None, (0, 0), 2)
     mask = near[1:-1, 1:-1] != 2
-    return _main_parts(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
+    return main_parts(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
 
 
 def context_window(box_px: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -79,7 +79,7 @@ def cut_in_window(image_rgb: Bytes, box_px: Box, cut: Callable[[Bytes, Bytes], M
     inside[y0:y1, x0:x1] = 1
     if not inside.any() or int((inside == 0).sum()) < 16:
         return None
-    found = _main_parts(cut(small, inside))
+    found = main_parts(cut(small, inside))
     if found is None:
         return None
     mask = np.zeros(image_rgb.shape[:2], np.bool_)
@@ -88,7 +88,7 @@ def cut_in_window(image_rgb: Bytes, box_px: Box, cut: Callable[[Bytes, Bytes], M
     return mask
 
 
-def _main_parts(mask: Mask) -> Mask | None:
+def main_parts(mask: Mask) -> Mask | None:
     """Return the large parts of a mask with their holes filled, so that parts in the background's colour stay."""
     outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     areas = [float(cv2.contourArea(part)) for part in outline]

@@ -34,6 +34,7 @@ class SceneLayout:
     clutter: int = 3  # largest number of clutter objects
     least_visible: float = 0.5  # visible fraction that a later object leaves of earlier ones, if there is room
     fit: float = 0.7  # how far an object's light is matched to its background, 0..1
+    shadows: bool = True  # most objects throw a shadow
 
 
 class Composer:
@@ -106,7 +107,7 @@ class Composer:
         return float(np.where(covered > 0, 1 - (shown - covered) / whole, 0)[1:].max())
 
     def _shadow(self, picture: Bytes, left: int, top: int) -> None:
-        if self._rng.random() < 0.3:
+        if self._rng.random() < 0.3 or not self._layout.shadows:
             return
         reach = max(2, round(0.05 * max(picture.shape[:2])))
         room = np.zeros((picture.shape[0] + 4 * reach, picture.shape[1] + 4 * reach, 4), np.uint8)

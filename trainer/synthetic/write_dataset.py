@@ -17,7 +17,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,7 @@ def write_dataset(
     *,
     invented_items: int = 0,
     items: Sequence[Item] | None = None,
+    categories: Collection[str] | None = None,
     size_px: tuple[int, int] = (320, 192),
     workers: int | None = None,
     progress: bool = True,
@@ -75,12 +76,15 @@ def write_dataset(
         catalogue_pictures: number of catalogue pictures of each item.
         invented_items: number of invented items of each category, each with a quarter of the training crops.
         items: which items; None: all.
+        categories: write crops and catalogue pictures of these only; they look the same as without this choice, and
+            scenes show every item. None: all.
         size_px: width and height of scenes.
         workers: number of processes; 1 uses this process; None: one for each core.
         progress: whether to show a progress bar.
     """
     chosen = tuple(catalogue() if items is None else items)
     jobs = list(_jobs(Path(out), seed, chosen, (scenes, crops_per_item, catalogue_pictures), size_px))
+    jobs = [job for job in jobs if categories is None or job.item is None or job.item.category in categories]
     known = catalogue()
     for number, item in enumerate(invent_items(seed, invented_items)):
         names = tuple(range(max(1, crops_per_item // 4)))

@@ -35,7 +35,7 @@ def add_table(commands: Any) -> None:
         default="package",
         help="published weights: package, hub, none or a safetensors file; default: %(default)s",
     )
-    parser.add_argument("--backbone", default="mobilenetv2_100", help="architecture; default: %(default)s")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="architecture; default: %(default)s")
     parser.add_argument("--pixels", type=int, help="width and height of the input; default: as published")
     parser.add_argument("--epochs", type=int, help="length of each training; default: as published")
 

@@ -20,7 +20,7 @@ class Request:
     root: Path | None = None  # folder of the paths in a CSV or COCO JSON; None: its own
     layout: Layout | None = None  # None: detected
     weights: str = "package"  # published weights, as in Backbone.pretrained
-    backbone: str = "mobilenetv2_100"  # a timm name
+    backbone: str = "tf_efficientnet_lite0"  # a timm name
     pixels: int | None = None  # width and height of the input; None: as published
     epochs: int | None = None  # None: as published
 

@@ -14,10 +14,11 @@ from edge.errors import TrainError
 from edge.inference.postprocess import softmax
 from trainer.data.batches import plain_batches
 from trainer.data.crops import Crops, load_crops, predict, recalibrate_bn
+from trainer.data.cut_background import install_cut
 from trainer.data.run_data_card import write_crops_card
 from trainer.loop.batch import Batch
 from trainer.loop.training_loop import fit
-from trainer.losses.embedding_losses import CosineSoftmax
+from trainer.losses.embedding_losses import CosineSoftmax, hard_cross_entropy
 from trainer.metrics import bootstrap, calibration_error, fit_temperature, per_class
 from trainer.model_setup import card_of, preprocess_of, train_spec_of
 from trainer.models.networks import Classifier, ModelCard, build_model, freeze_parts, pool_grid, save_model
@@ -37,7 +38,10 @@ class _TrainingModule(nn.Module):
 
 
 class ClassifierTask:
-    """Cross-entropy over categories; optionally also over items on the pooled trunk, and distillation."""
+    """Cross-entropy over categories, at the end over the hardest ones only (HCL; HDCL 2021, Table 7) if asked for.
+
+    Optionally also over items on the pooled trunk, and distillation.
+    """
 
     def __init__(self, recipe: ClassifierRecipe, crops: Crops, model: Classifier, teachers: TeacherEnsemble) -> None:
         self.recipe, self.crops, self.teachers = recipe, crops, teachers
@@ -79,14 +83,15 @@ class ClassifierTask:
         }
         return Batch(tensors, [str(self.crops.train[i].path) for i in indices])
 
-    def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:  # noqa: ARG002
+    def loss(self, tensors: dict[str, Tensor], done: float) -> dict[str, Tensor]:
         """Return the cross-entropies and the distillation losses."""
         feature = self.module.model.trunk(tensors["x"])[-1]
         logits, pooled = self.module.model.decide(feature), pool_grid(feature, self.recipe.auxiliary_grid)
         share = tensors["share"]
+        hardest = self.recipe.hcl_hardest if done >= self.recipe.hcl_from else None
 
         def coarse(labels: Tensor) -> Tensor:
-            return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            return hard_cross_entropy(logits, labels, hardest, self.recipe.label_smoothing)
 
         parts = {"category": share * coarse(tensors["category"]) + (1 - share) * coarse(tensors["partner_category"])}
         if self.recipe.auxiliary_items:
@@ -182,6 +187,7 @@ def train_classifier(recipe: ClassifierRecipe, out: Path) -> ModelCard:
     if recipe.descriptor_dim:
         fit_descriptor_to(final, crops)
     card = card.model_copy(update=_validation(final, crops, recipe.seed))
+    card = install_cut(crops.cut, final, card)
     save_model(out, final, card)
     return card
 

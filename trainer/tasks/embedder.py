@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,69 +25,28 @@ from edge.manifest import Head
 from trainer.data.augment import confuse_regions
 from trainer.data.batches import pair_batches, shuffled_batches
 from trainer.data.crops import Crops, load_crops, recalibrate_bn
+from trainer.data.cut_background import install_cut
 from trainer.data.run_data_card import write_crops_card
 from trainer.loop.batch import Batch
 from trainer.loop.training_loop import fit
-from trainer.losses.embedding_losses import CosineSoftmax, pair_losses
+from trainer.losses.embedding_losses import pair_losses
 from trainer.metrics import bootstrap
-from trainer.model_setup import card_of, preprocess_of, train_spec_of
+from trainer.model_setup import card_of, feature_dim, preprocess_of, train_spec_of
 from trainer.models.networks import Embedder, ModelCard, build_model, freeze_parts, save_model
 from trainer.recipe import EmbedderRecipe
 from trainer.tasks.backward_compatible import OldEmbedder
 from trainer.tasks.distillation import Teacher, mean_angle
 from trainer.tasks.embedder_metrics import validate_embedder, validate_shorter, validation_recall
+from trainer.tasks.embedder_module import TrainingModule
 from trainer.tasks.finetune import base_run_of, fit_projection, imprint_centres, init_from_run, save_centres
 
 log = logging.getLogger(__name__)
 
 SINGLE_ITEMS = "single-items~all"  # folder of the embedder of all categories of one item; no category's is named so
 
-# Creates a loss on the joint vector from its length and the number of items.
-JointLoss = Callable[[int, int], nn.Module]
-
-
-class _TrainingModule(nn.Module):
-    """The embedder, and parts for training only: item centres of each head, a projection to the teacher."""
-
-    def __init__(
-        self,
-        model: Embedder,
-        items: int,
-        recipe: EmbedderRecipe,
-        teacher_dim: int,
-        joint_loss: JointLoss | None,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        # Heads that are summed share their centres, so that each points in the direction of the sum.
-        dims = model.part_dims
-        self.anchors = nn.ModuleDict(
-            {} if joint_loss else {f"{name}_anchor": _softmax(recipe, dim, items) for name, dim in dims.items()}
-        )
-        joint = sum(dims.values())
-        self.joint_loss = joint_loss(joint, items) if joint_loss else None
-        self.to_teacher = nn.Linear(joint, teacher_dim, bias=False) if teacher_dim else nn.Identity()
-
-    def anchor_of(self, head: str) -> CosineSoftmax:
-        """Return the centres of a head."""
-        anchor: CosineSoftmax = self.anchors["joint_anchor" if "joint_anchor" in self.anchors else f"{head}_anchor"]
-        return anchor
-
-
-def _softmax(recipe: EmbedderRecipe, dim: int, items: int) -> CosineSoftmax:
-    return CosineSoftmax(
-        dim,
-        items,
-        recipe.scale,
-        recipe.decorrelation,
-        recipe.shorter_dims,
-        recipe.label_smoothing,
-        recipe.dropout,
-    )
-
 
 class EmbedderTask:
-    """Cosine softmax for each head, pairwise losses that are ramped in, and optionally distillation."""
+    """Cosine softmax for each head and pairwise losses that are ramped in, or another loss; optionally distillation."""
 
     def __init__(
         self,
@@ -97,25 +56,22 @@ class EmbedderTask:
         card: ModelCard,
         teacher: Teacher | None = None,
         old_embedder: OldEmbedder | None = None,
-        joint_loss: JointLoss | None = None,
     ) -> None:
         self.recipe, self.crops, self.teacher, self.old_embedder = recipe, crops, teacher, old_embedder
         teacher_dim = teacher.dim if teacher and teacher.vector_parts != card.vector_parts else 0
-        self.module = _TrainingModule(model, len(crops.items), recipe, teacher_dim, joint_loss)
-        self._uses_confusion = recipe.uses_region_confusion and joint_loss is None
-        self._uses_pairs = recipe.uses_pairs or joint_loss is not None
+        self.module = TrainingModule(model, len(crops.items), recipe, teacher_dim)
         self._labels = crops.item_indices(crops.train)
         self.plan: list[NDArray[np.int64]] = []
 
-    def centres(self, trained: nn.Module) -> dict[str, nn.Parameter]:
+    def centres(self, trained: TrainingModule) -> dict[str, nn.Parameter]:
         """Return the centres of this task's module, or of a copy of it: by head name, (items, dim)."""
-        return {name.removesuffix("_anchor"): anchor.centres for name, anchor in trained.anchors.items()}
+        return trained.centres
 
     def steps(self) -> int:
         """Return the number of batches in an epoch."""
         recipe = self.recipe
         shown = recipe.optimiser.batch
-        if self._uses_pairs:
+        if self.recipe.uses_pairs:
             shown = min(recipe.classes_per_batch, len(self.crops.items)) * recipe.images_per_class
         return recipe.batches_per_epoch or max(1, len(self.crops.train) // shown)
 
@@ -125,13 +81,12 @@ class EmbedderTask:
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:
         """Shuffle the pictures; for pairwise losses, draw batches of items whose centres are near each other."""
-        if not self._uses_pairs:
+        if not self.recipe.uses_pairs:
             self.plan = shuffled_batches(len(self.crops.train), self.recipe.optimiser.batch, self.steps(), rng)
             return
         nearest = None
-        if epoch and len(self.module.anchors):
-            anchors = next(iter(self.module.anchors.values()))
-            centres = F.normalize(anchors.centres.detach().cpu(), dim=1)
+        if epoch and self.module.centres:
+            centres = F.normalize(next(iter(self.module.centres.values())).detach().cpu(), dim=1)
             nearest = (centres @ centres.T).fill_diagonal_(-2.0).argsort(dim=1, descending=True)[:, :-1].numpy()
         recipe = self.recipe
         self.plan = pair_batches(
@@ -143,7 +98,7 @@ class EmbedderTask:
         indices, recipe = self.plan[step], self.recipe
         contents = self.crops.augment(indices, recipe.augment, rng)
         tensors = {"x": self.crops.to_input(contents), "item": torch.from_numpy(self._labels[indices])}
-        if self._uses_confusion:
+        if recipe.uses_region_confusion:
             seed = int(rng.integers(2**31))
             confused = confuse_regions(contents, self.crops.train_spec, recipe.blocks, recipe.neighbourhood, seed)
             tensors["confused"] = self.crops.to_input(confused)
@@ -154,18 +109,16 @@ class EmbedderTask:
         recipe, model, items = self.recipe, self.module.model, tensors["item"]
         original = model.parts(tensors["x"])
         confused: dict[str, Tensor] = {}
-        if self._uses_confusion:
+        if recipe.uses_region_confusion:
             with _keep_running_statistics(model):  # only original pictures count, because a device sees no others
                 confused = model.parts(tensors["confused"])
         joint = model.join(list(original.values()))
-        if self.module.joint_loss is not None:
-            parts = {"joint": self.module.joint_loss(joint, items)}
+        if self.module.metric_loss is not None:
+            parts: dict[str, Tensor] = {recipe.loss: self.module.metric_loss(joint, items)}
         else:
             parts = self._anchors(original, confused, joint, items, done)
         start, full = recipe.pair_ramp
         ramp = min(1.0, max(0.0, (done - start) / max(1e-6, full - start)))
-        if self.module.joint_loss is not None:
-            ramp = 0.0
         if ramp * recipe.pairs or not parts:
             weight = recipe.pairs * ramp if parts else 1.0
             pairs = pair_losses(original, confused, items, recipe.mode)
@@ -217,7 +170,7 @@ def _keep_running_statistics(module: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
 
 
-def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | None = None) -> list[ModelCard]:
+def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
     """Train one embedder, or with `one_per_category` one for each category, into `out/<category>`.
 
     Categories of one item share an embedder, see `_runs_to_train`. The folders are named by `edge.file_names`.
@@ -225,16 +178,15 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
     Args:
         recipe: recipe of the run.
         out: run folder.
-        joint_loss: a loss on the joint vector that replaces the losses of the recipe; None: the recipe's losses.
 
     Raises:
         TrainError: the data is unusable, or training failed.
     """
-    least = 2 if recipe.uses_pairs or joint_loss else 1
+    least = 2 if recipe.uses_pairs else 1
     load = partial(load_crops, each_item=least, smallest_cut=recipe.augment.scale[0])
     crops = load(recipe.data, preprocess_of(recipe), train_spec_of(recipe))
     if not recipe.one_per_category:
-        return [_train_one(recipe, crops, out, joint_loss)]
+        return [_train_one(recipe, crops, out)]
     cards = []
     for name, categories in _runs_to_train(crops).items():
         own = recipe.for_category(categories[0]) if len(categories) == 1 else recipe
@@ -247,7 +199,7 @@ def train_embedders(recipe: EmbedderRecipe, out: Path, joint_loss: JointLoss | N
             for key in ("init_from", "compatible_with")
             if (folder := getattr(own, key)) is not None
         }
-        cards.append(_train_one(own.model_copy(update=starts), chosen, out / name, joint_loss))
+        cards.append(_train_one(own.model_copy(update=starts), chosen, out / name))
     return cards
 
 
@@ -284,20 +236,21 @@ def _require_cells(recipe: EmbedderRecipe, stride: int) -> None:
             )
 
 
-def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: JointLoss | None) -> ModelCard:
+def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path) -> ModelCard:
     if len(crops.items) < 2:
         raise TrainError(
             f"{', '.join(crops.categories)}: an embedder needs two or more items; the data has {crops.items}"
         )
     write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
-    heads = [Head(name=name, dim=recipe.dim) for name in recipe.heads]
+    heads = [Head(name=name, dim=recipe.dim or feature_dim(recipe)) for name in recipe.heads]
     card = card_of(
         recipe,
         crops.summary(recipe.data),
         grid=recipe.grid,
         categories=crops.categories,
         heads=heads,
+        projection=recipe.dim > 0,
         pool=recipe.pool,
         joint=recipe.joint,
         shorter_dims=sorted(recipe.shorter_dims),
@@ -310,7 +263,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     text = recipe.model_dump_json() + " ".join(crops.categories)
     teacher = Teacher(recipe.teacher, card) if recipe.teacher else None
     old_embedder = OldEmbedder(recipe.compatible_with, card, crops) if recipe.compatible_with else None
-    task = EmbedderTask(recipe, crops, model, card, teacher, old_embedder, joint_loss)
+    task = EmbedderTask(recipe, crops, model, card, teacher, old_embedder)
     if start is not None:
         init_from_run(start, model, card, task.centres(task.module), crops)
     if recipe.fits_projection or (start is None and recipe.starts_from_features):
@@ -326,6 +279,7 @@ def _train_one(recipe: EmbedderRecipe, crops: Crops, out: Path, joint_loss: Join
     metrics: dict[str, object] = {key: float(value.mean()) for key, value in values.items()}
     metrics |= {f"{key}_interval": list(bootstrap(value, recipe.seed)) for key, value in values.items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})
+    card = install_cut(crops.cut, final, card)
     save_model(out, final, card)
     save_centres(out, centres, crops.items)
     return card

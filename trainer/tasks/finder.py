@@ -178,18 +178,25 @@ def _find_boxes(
     return verify_parts(represent, search.scene_rgb, parts, [kernel], shape, spec)
 
 
-def train_finder(recipe: FinderRecipe, out: Path) -> ModelCard:
-    """Render the scenes, train, choose the score threshold, and save the model into `out`.
+def train_finder(recipe: FinderRecipe, out: Path, worlds: tuple[World, World] | None = None) -> ModelCard:
+    """Train, choose the score threshold, and save the model into `out`.
+
+    Args:
+        recipe: of the finder.
+        out: folder of the run.
+        worlds: to train and to validate on, from `trainer.pasting.finder_world`; None: rendered here.
 
     Raises:
         TrainError: the recipe is inconsistent, or training failed.
     """
     require_single_process("finder")
     _check_recipe(recipe, strides_of(recipe))
-    train, val = render_worlds(recipe, out)
+    if worlds is None and recipe.world.cutouts is not None:
+        raise TrainError("world.cutouts: make the worlds with trainer.pasting.finder_world.make_worlds")
+    train, val = worlds or render_worlds(recipe, out)
     torch.manual_seed(recipe.seed)
     data = {
-        "source": "synthetic",
+        "source": "synthetic" if recipe.world.cutouts is None else "cut-outs",
         "train": len(train.scenes),
         "val": len(val.scenes),
         "items": sorted(train.cutouts),

@@ -1,4 +1,7 @@
-"""The training data of a finder: synthetic scenes and cut-outs with exact masks, and searches sampled from them."""
+"""The training data of a finder: scenes and cut-outs with exact masks, and searches sampled from them.
+
+The scenes here are rendered; `trainer.pasting.finder_world` pastes them from a user's own cut-outs.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,14 @@ from trainer.data.augment import augment_appearance
 from trainer.recipe import Augment, FinderRecipe
 from trainer.synthetic.items import CATEGORIES, Item, catalogue
 from trainer.synthetic.render import render_object
-from trainer.synthetic.scene import box_of, scene
+from trainer.synthetic.scene import Scene, box_of, scene
 
 _MIN_VISIBLE = 0.35  # smallest visible share of an object that is searched for
 _MIN_VISIBLE_QUERY = 0.8  # smallest visible share of an object used as a query
-_ITEMS_PER_SCENE = 5  # items that a scene is drawn from; some appear twice
+ITEMS_PER_SCENE = 5  # items that a scene is drawn from; some appear twice
 _GAP_PX = 7  # width of the gap between two touching objects of one item
-_CUTOUT_PX = 144  # height of a cut-out
+CUTOUT_PX = 144  # height of a cut-out
+VAL_SEED = 50_021  # added to the seed of the validation world
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class World:
     occurrences: dict[str, list[tuple[int, int]]]  # by item, scene and owner number of each object that can be a query
 
 
-def _index_occurrences(scenes: list[MaskedScene], cutouts: dict[str, list[NDArray[np.uint8]]]) -> World:
+def index_occurrences(scenes: list[MaskedScene], cutouts: dict[str, list[NDArray[np.uint8]]]) -> World:
     """List the occurrences of each item that can be queries."""
     occurrences: dict[str, list[tuple[int, int]]] = {}
     for number, one in enumerate(scenes):
@@ -69,6 +73,11 @@ def _index_occurrences(scenes: list[MaskedScene], cutouts: dict[str, list[NDArra
             if share >= _MIN_VISIBLE_QUERY:
                 occurrences.setdefault(item, []).append((number, owner))
     return World(scenes, cutouts, occurrences)
+
+
+def joined(one: World, other: World) -> World:
+    """Join two worlds with different items."""
+    return index_occurrences([*one.scenes, *other.scenes], one.cutouts | other.cutouts)
 
 
 def split_items(held_out: Sequence[str]) -> tuple[list[Item], list[Item]]:
@@ -114,23 +123,24 @@ def _render_scene(
     wanted: Item, among: Sequence[Item], size_px: tuple[int, int], rng: np.random.Generator
 ) -> MaskedScene:
     kin = [item for item in among if (item.category == "car") == (wanted.category == "car")]
-    others = [kin[int(i)] for i in rng.integers(len(kin), size=_ITEMS_PER_SCENE - 1)]
+    others = [kin[int(i)] for i in rng.integers(len(kin), size=ITEMS_PER_SCENE - 1)]
     found = scene(rng, [wanted, wanted, *others], *size_px, count=int(rng.integers(1, 7)))
-    owner = np.zeros(found.image_rgb.shape[:2], np.uint8)
-    for place, one in enumerate(found.objects, start=1):
+    return masked_scene(found)
+
+
+def masked_scene(composed: Scene, *, with_category: bool = False) -> MaskedScene:
+    """Number the objects of a composed scene; `with_category` names each item `category/item`."""
+    owner = np.zeros(composed.image_rgb.shape[:2], np.uint8)
+    for place, one in enumerate(composed.objects, start=1):
         owner[one.mask] = place
-    return MaskedScene(
-        found.image_rgb,
-        owner,
-        tuple(one.item_id for one in found.objects),
-        tuple(one.visible_fraction for one in found.objects),
-    )
+    names = (f"{one.category}/{one.item_id}" if with_category else one.item_id for one in composed.objects)
+    return MaskedScene(composed.image_rgb, owner, tuple(names), tuple(one.visible_fraction for one in composed.objects))
 
 
 def render_cutouts(items: Sequence[Item], count: int, seed: int) -> dict[str, list[NDArray[np.uint8]]]:
     """Render cut-outs of each item in random views."""
     rng = np.random.default_rng([seed, 32])
-    return {item.item_id: [render_object(item, rng, _CUTOUT_PX) for _ in range(count)] for item in items}
+    return {item.item_id: [render_object(item, rng, CUTOUT_PX) for _ in range(count)] for item in items}
 
 
 def render_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
@@ -146,18 +156,19 @@ def render_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
     worlds = []
     for name, seed, scenes, per_item in (
         ("train", world.seed, world.scenes, world.looks),
-        ("val", world.seed + 50_021, world.val_scenes, 3),
+        ("val", world.seed + VAL_SEED, world.val_scenes, 3),
     ):
         path, key = folder / f"scenes-{name}.npz", f"{world.model_dump_json()} {size}"
-        rendered = _read_scenes(path, key)
+        rendered = read_scenes(path, key)
         if rendered is None:
             rendered = render_scenes(kept, kept, scenes, size, seed)
-            _save_scenes(path, key, rendered)
-        worlds.append(_index_occurrences(rendered, render_cutouts(kept, per_item, seed)))
+            save_scenes(path, key, rendered)
+        worlds.append(index_occurrences(rendered, render_cutouts(kept, per_item, seed)))
     return worlds[0], worlds[1]
 
 
-def _save_scenes(path: Path, key: str, scenes: list[MaskedScene]) -> None:
+def save_scenes(path: Path, key: str, scenes: list[MaskedScene]) -> None:
+    """Write the scenes of a run, under the key of the settings that made them."""
     buffer = io.BytesIO()
     named = json.dumps({"of": key, "objects": [[one.items, one.visible] for one in scenes]})
     images, owners = np.stack([one.image_rgb for one in scenes]), np.stack([one.owner for one in scenes])
@@ -166,7 +177,7 @@ def _save_scenes(path: Path, key: str, scenes: list[MaskedScene]) -> None:
     write_durably(path, buffer.getvalue())
 
 
-def _read_scenes(path: Path, key: str) -> list[MaskedScene] | None:
+def read_scenes(path: Path, key: str) -> list[MaskedScene] | None:
     """Read the cached scenes; None if there are none, or scenes of another recipe."""
     try:
         with np.load(path) as kept:

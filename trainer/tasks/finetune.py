@@ -68,9 +68,10 @@ def init_from_run(
         TrainError: the run cannot be used, or has another shape.
     """
     source, source_card = load_model(folder)
+    source.trunk.before = nn.Identity()  # a localiser that cuts the background out comes with the recipe
     keys = ["backbone", "backbone_options", "strides", "grey"]
     if source_card.kind == "embedder":
-        keys += ["heads", "width", "grid", "pool", "joint"]
+        keys += ["free", "heads", "projection", "width", "grid", "pool", "joint"]
     wrong = [key for key in keys if getattr(card, key) != getattr(source_card, key)]
     if card.preprocess.mean != source_card.preprocess.mean or card.preprocess.std != source_card.preprocess.std:
         wrong.append("mean and std")

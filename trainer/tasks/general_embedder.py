@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from edge.errors import TrainError
 from edge.manifest import Head
 from trainer.data.crops import load_crops, predict
+from trainer.data.cut_background import install_cut
 from trainer.data.run_data_card import write_crops_card
 from trainer.model_setup import card_of, preprocess_of
 from trainer.models.backbone import Trunk
@@ -38,6 +39,8 @@ def make_general_embedder(recipe: EmbedderRecipe, out: Path) -> ModelCard:
     """
     if recipe.backbone.pretrained == "none":
         raise TrainError("a general embedder needs published weights; set backbone.pretrained")
+    if recipe.dim == 0:
+        raise TrainError("a general embedder has a projection; set dim to its length, such as 256")
     crops = load_crops(recipe.data, preprocess_of(recipe))
     write_crops_card(out, crops, recipe.data)
     torch.manual_seed(recipe.seed)
@@ -54,6 +57,7 @@ def make_general_embedder(recipe: EmbedderRecipe, out: Path) -> ModelCard:
     head.set_projection(*whitening(pooled, torch.from_numpy(crops.item_indices(crops.train)), recipe.dim))
     metrics = {key: float(values.mean()) for key, values in validate_embedder(model, crops).items()}
     card = card.model_copy(update={"metrics": metrics | {"images": len(crops.val)}})
+    card = install_cut(crops.cut, model, card)
     save_model(out, model, card)
     return card
 

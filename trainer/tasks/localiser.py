@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +24,8 @@ from trainer.loop.batch import Batch
 from trainer.loop.training_loop import fit
 from trainer.metrics import bootstrap
 from trainer.model_setup import card_of, data_summary, preprocess_of
-from trainer.models.localiser_network import COARSEST, STRIDE, Localiser
-from trainer.models.networks import ModelCard, build_model, save_model
+from trainer.models.localiser_network import COARSEST, STRIDE, MaskNetwork
+from trainer.models.networks import ModelCard, build_model, freeze_parts, load_model, save_model
 from trainer.recipe import LocaliserRecipe
 
 _HEADROOM = 1.3  # training pictures are kept at this multiple of the canvas, for zooming in
@@ -34,9 +35,10 @@ class LocaliserTask:
     """Cross-entropy and overlap of every side output with the true mask (deep supervision, U2-Net §3.3)."""
 
     def __init__(
-        self, recipe: LocaliserRecipe, train: MaskedPictures, val: MaskedPictures, model: Localiser, spec: Preprocess
+        self, recipe: LocaliserRecipe, train: MaskedPictures, val: MaskedPictures, model: MaskNetwork, spec: Preprocess
     ) -> None:
-        self.recipe, self.module = recipe, model
+        self.recipe = recipe
+        self.module: MaskNetwork = model
         self._train, self._spec = train, spec
         self._val = _canvases(val, spec), true_masks(val, spec)
         self.plan: list[NDArray[np.int64]] = []
@@ -46,8 +48,8 @@ class LocaliserTask:
         return max(1, len(self._train.samples) // self.recipe.optimiser.batch)
 
     def trunk_parameters(self) -> list[nn.Parameter]:
-        """Return no parameters: the whole network is fresh."""
-        return []
+        """Return the parameters of the backbone, if there is one."""
+        return self.module.trunk_parameters()
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> None:  # noqa: ARG002
         """Shuffle the pictures."""
@@ -117,6 +119,37 @@ def true_masks(pictures: MaskedPictures, spec: Preprocess) -> NDArray[np.bool_]:
     return np.stack(rows) if rows else np.zeros((0, spec.height // STRIDE, spec.width // STRIDE), np.bool_)
 
 
+def _start(recipe: LocaliserRecipe, data: dict[str, Any]) -> tuple[MaskNetwork, ModelCard]:
+    """Return the network before training, and its card.
+
+    Raises:
+        TrainError: the run to start from cannot be used, or has another shape; or the backbone cannot be built.
+    """
+    backbone = recipe.backbone
+    options = {} if backbone is None else backbone.options
+    name = "" if backbone is None else backbone.name
+    if backbone is not None and backbone.strides is not None:
+        raise TrainError("backbone.strides: a localiser reads every map; remove it")
+    card = card_of(recipe, data, backbone=name, backbone_options=options, strides=[STRIDE])
+    published = "none" if backbone is None or recipe.init_from is not None else backbone.pretrained
+    model = build_model(card, published)
+    assert isinstance(model, MaskNetwork)
+    if recipe.init_from is not None:
+        _init_from(recipe.init_from, model, card)
+    return model, card
+
+
+def _init_from(folder: Path, model: MaskNetwork, card: ModelCard) -> None:
+    source, before = load_model(folder)
+    keys = ("kind", "backbone", "backbone_options", "width")
+    wrong = [key for key in keys if getattr(card, key) != getattr(before, key)]
+    if card.preprocess.mean != before.preprocess.mean or card.preprocess.std != before.preprocess.std:
+        wrong.append("mean and std")
+    if wrong:
+        raise TrainError(f"init_from {folder}: this run differs from the recipe in {', '.join(wrong)}")
+    model.load_state_dict(source.state_dict())
+
+
 def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
     """Train, and save the model into `out`.
 
@@ -134,10 +167,10 @@ def train_localiser(recipe: LocaliserRecipe, out: Path) -> ModelCard:
     train = load_masked(chosen, round(_HEADROOM * max(spec.width, spec.height)))
     val = load_masked(of_splits(listed, data.val_splits))
     torch.manual_seed(recipe.seed)
-    card = card_of(recipe, data_summary(data.index, train, val), backbone="", strides=[STRIDE])
-    model = build_model(card)
+    model, card = _start(recipe, data_summary(data.index, train, val))
     task = LocaliserTask(recipe, train, val, model, spec)
-    final = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json())
+    frozen = [] if recipe.backbone is None else freeze_parts(model, recipe.backbone)
+    final = fit(task, recipe.optimiser, out, recipe.seed, recipe.model_dump_json(), frozen)
     if val.samples:
         values = iou_of_masks(predict(final, _canvases(val, spec), spec), true_masks(val, spec))
         metrics = {"iou": float(values.mean()), "iou_interval": list(bootstrap(values, recipe.seed))}

@@ -54,6 +54,8 @@ def shrink_embedder(folder: Path, out: Path, names: Sequence[str] | None = None,
         TrainError: the run cannot be used, or lacks a head or length.
     """
     network, card = load_model(folder)
+    if card.free is not None:
+        raise TrainError(f"{folder}: {card.free} has no heads; make it again with --dim for a shorter vector")
     if not isinstance(network, Embedder):
         raise TrainError(f"{folder}: this is a {card.kind}; give the run folder of an embedder")
     names = list(names or [head.name for head in card.heads])

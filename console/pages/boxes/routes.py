@@ -15,6 +15,7 @@ from console.boxes.proposing import last_rounds
 from console.pages.boxes.actions import ACTIONS
 from console.sets.pictures import find_picture
 from console.sets.sets import find_set
+from console.training.learning import missing_trainer
 from console.web.routing import Answer, Call, Html, Route, page
 from edge.errors import ConsoleError
 
@@ -48,7 +49,8 @@ def _editor(call: Call) -> Answer:
             "last_confirmed": _last_confirmed(rows, set_id),
         }
     services = call.services
-    return Html("boxes/editor.html", values | _work_values(call, set_id) | {"choices": services.models.choices()})
+    proposing = {"choices": services.models.choices(), "install": missing_trainer()}
+    return Html("boxes/editor.html", values | _work_values(call, set_id) | proposing)
 
 
 def _work(call: Call) -> Answer:

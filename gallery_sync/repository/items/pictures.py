@@ -79,7 +79,7 @@ def embed_pictures(
         _copy_files(repo, manifest, Path(folder))
         stages = load_stages(Path(folder), needed, "onnxruntime")
         embedder = stages.embedders[category]
-        vectors = _vectors(embedder, shown)
+        vectors = _vectors(embedder, shown, plain=trim)
         silhouettes = _silhouettes(stages.localiser, shown) if stages.localiser else None
     small = image.shrink(shown[0], _THUMBNAIL_PX)
     return EmbeddedPictures(model.space_id, vectors, silhouettes or None, image.encode_image(small, ".jpg"))
@@ -94,14 +94,14 @@ def _copy_files(repo: Path, manifest: Manifest, folder: Path) -> None:
         shutil.copyfile(repo / object_path(entry.sha256), folder / entry.path)
 
 
-def _vectors(embedder: Embedder, pictures: Sequence[Image]) -> FloatArray:
+def _vectors(embedder: Embedder, pictures: Sequence[Image], *, plain: bool) -> FloatArray:
     """Return the vectors of the pictures, then those of the views of each: (n, dim)."""
     views = []
     if len(pictures) < ENOUGH_PICTURES:
         views = [view for one in pictures for view in augment_views([one])[1:]]
     every, count = [Pyramid(one) for one in (*pictures, *views)], min(_AT_ONCE, embedder.model.max_batch)
     parts = [every[start : start + count] for start in range(0, len(every), count)]
-    return np.concatenate([embedder.embed_whole(part, Timings()) for part in parts])
+    return np.concatenate([embedder.embed_whole(part, Timings(), plain=plain) for part in parts])
 
 
 def _silhouettes(localiser: Localiser, pictures: Sequence[Image]) -> bytes:

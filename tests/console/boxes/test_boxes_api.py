@@ -64,6 +64,16 @@ def test_a_hostile_body_is_one_clear_error(client, tmp_path, body):
     assert (reply.status, reply.json["reason"]) == (422, "invalid")
 
 
+def test_cues_are_offered_only_where_training_is_installed(client, tmp_path, monkeypatch):
+    cards = set_of(client.services, made_set(client.services, tmp_path, NAMES)[0])
+    assert 'value="cues" checked' in client.get(f"/boxes/{cards}").text
+    monkeypatch.setattr("console.pages.boxes.routes.missing_trainer", lambda: "pip install x")
+    page = client.get(f"/boxes/{cards}").text
+    assert 'value="cues" disabled' in page
+    assert "pip install x" in page
+    assert '<button class="primary" disabled>Propose' in page  # there is no bundle either
+
+
 def test_proposing_says_what_is_missing(client, tmp_path):
     cards = set_of(client.services, made_set(client.services, tmp_path, NAMES)[0])
     reply = client.send("POST", f"/api/v1/boxes/{cards}/propose", {"by": "bundle"})

@@ -72,7 +72,7 @@ def test_empty_page_says_what_to_do(client):
 
 def test_page_says_how_to_install_the_trainer(client, fruit, monkeypatch):
     monkeypatch.setattr("console.training.learning.importlib.util.find_spec", lambda _: None)
-    assert "finesight[trainer]" in client.get("/training").text
+    assert "finesight[learn]" in client.get("/training").text
     reply = client.send("POST", "/api/v1/training/learn", {"sets": [fruit], "name": "x"})
     assert (reply.status, reply.json["reason"]) == (503, "missing")
 

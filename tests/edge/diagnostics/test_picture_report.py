@@ -11,7 +11,7 @@ from edge.cli import main
 from edge.diagnostics.picture_report import format_recognition, recognise_pictures
 from edge.imaging.image import encode_image
 from edge.recogniser import RecognisedObject, Recogniser, Recognition
-from edge.types import Category, Hit, Match
+from edge.types import Attribute, Category, Hit, Match
 from tests.edge.kiosk.kiosk_samples import scripted_models
 
 CAN = Category("can", 0.98)
@@ -39,6 +39,13 @@ def test_unknown_object_is_printed_with_the_nearest_items():
         "photo.jpg: unknown_item (can); nearest: Pop cola 0.41, Pop lime 0.40"
     ]
     assert lines_of(found(reason="unknown_category", category=None, top=())) == ["photo.jpg: unknown_category"]
+
+
+def test_attributes_follow_the_name():
+    attributes = (Attribute("colour", "red", 0.914), Attribute("make", "Merle", 1.0))
+    assert lines_of(replace(found(COLA), attributes=attributes)) == [
+        "photo.jpg: 99 % sure: Pop cola (can); colour red (91 %); make Merle (100 %)"
+    ]
 
 
 def test_detected_objects_are_printed_one_a_line():

@@ -85,4 +85,20 @@ def test_missing_scene_is_rejected(tmp_path, red):
 
 def test_bundle_without_a_finder_is_rejected(capsys):
     assert main(["find", "red.png", "scene.png", "--bundle", "demo/bundle"]) == 1
-    assert capsys.readouterr().err == "edge: demo/bundle: holds no finder; give a bundle that was packed with one\n"
+    said = capsys.readouterr().err
+    assert said.startswith("edge: demo/bundle: holds no finder; train one with edge-train finder -c configs/train/")
+    assert said.endswith("add it with edge-quantize pack --base demo/bundle --finder RUN\n")
+
+
+def test_found_object_takes_the_label_of_known_pictures(tmp_path, red):
+    for label, colour in (("cherry", RED), ("plum", BLUE)):
+        (tmp_path / "known" / label).mkdir(parents=True)
+        write(tmp_path / "known" / label / "one.png", scene_with((colour, 8, 8, 40)))
+    scene = write(tmp_path / "scene.png", scene_with((BLUE, 0, 0, 16), (RED, 24, 16, 40)))
+    (one,) = find(colour_finder(), [QueryFile(red)], scene, tmp_path / "out", tmp_path / "known")["found"]
+    assert (one["label"], one["label_similarity"] > 0.9) == ("cherry", True)
+
+
+def test_folder_without_labels_is_rejected(tmp_path, red):
+    with pytest.raises(CaptureError, match="holds no pictures in folders of labels; give LABEL/PICTURE"):
+        find(colour_finder(), [QueryFile(red)], red, tmp_path / "out", tmp_path)

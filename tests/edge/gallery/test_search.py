@@ -102,6 +102,16 @@ def test_item_with_many_vectors_is_one_hit(n):
     assert len({hit.item_id for hit in hits}) == 5
 
 
+def test_nearest_by_cosine_are_the_nearest_by_euclidean_distance():
+    """Of unit vectors, |a - b|^2 = 2 - 2 cos(a, b): both distances give one order (CMC 2023 uses Euclid's)."""
+    items = items_of(unit_rows(60))
+    queries = unit_rows(5, seed=1)
+    euclidean = np.linalg.norm(queries[:, None] - stored(items)[None], axis=2)
+    for hits, distances in zip(build_index(items).search(queries, 10), euclidean, strict=True):
+        assert [hit.item_id for hit in hits] == [items.item_ids[i] for i in distances.argsort()[:10]]
+        assert [2 - 2 * hit.score for hit in hits] == pytest.approx(np.sort(distances)[:10] ** 2, abs=1e-4)
+
+
 def test_k_above_the_item_count_returns_all(lists):
     assert len(build_index(items_of(unit_rows(3))).search(unit_rows(2), 10)[1]) == 3
     assert len(lists.search(unit_rows(1), LARGE + 1)[0]) == LARGE

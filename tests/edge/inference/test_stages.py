@@ -15,7 +15,7 @@ from edge.inference.stages import Classifier, Detector, Embedder, Localiser, loa
 from edge.manifest import Head, Manifest, Preprocess
 from edge.silhouettes.silhouette import cells
 from edge.telemetry.timing import Timings
-from edge.types import Category
+from edge.types import UNFAMILIAR, Category
 from tests.fakes_engine import (
     SIZE,
     ScriptedEngine,
@@ -162,6 +162,15 @@ def test_temperature_comes_from_the_manifest():
     engine = ScriptedEngine(lambda batch: [np.tile(np.log([1, 9]), (len(batch), 1))])
     row = Classifier(classifier_model(temperature=2.0), engine).classify(GREY, [BOX], Timings())[0]
     assert row == pytest.approx([0.25, 0.75])
+
+
+def test_crop_with_low_logits_is_unfamiliar():
+    logits = iter([[2.0, -8.0], [1.9, -8.0]])  # the softmax of both is sure of the first category
+    engine = ScriptedEngine(lambda batch: [np.array([next(logits) for _ in batch], np.float32)])
+    classifier = Classifier(classifier_model(least_logit=2.0), engine)
+    rows = classifier.classify(GREY, [BOX, BOX], Timings())
+    assert rows.sum(axis=1) == pytest.approx([1.0, UNFAMILIAR])
+    assert (rows.argmax(axis=1) == 0).all()
 
 
 def test_categories_are_ranked_best_first():

@@ -26,7 +26,7 @@ from edge.messaging.payload import (
 )
 from edge.telemetry.health_report import AgentReport, DeletionReceipt, ServedRelease, TaughtCounts, WaitingUnknowns
 from edge.telemetry.timing import StageTimes
-from edge.types import Category, Crossing, Decision, Event, Hit, Match
+from edge.types import Attribute, Category, Crossing, Decision, Event, Hit, Match
 from tests.fakes import health_report
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -90,6 +90,13 @@ def test_uncalibrated_match_has_no_probability():
     assert check("event", payload_of(replace(EVENT, decision=decision)))["match"]["probability"] is None
 
 
+def test_attributes_are_sent_where_the_gallery_has_some():
+    attributes = (Attribute("colour", "red", 0.98765),)
+    message = check("event", payload_of(replace(EVENT, decision=replace(KNOWN, attributes=attributes))))
+    assert message["attributes"] == [{"name": "colour", "value": "red", "confidence": 0.9877}]
+    assert "attributes" not in check("event", payload_of(EVENT))
+
+
 def test_unknown_object_has_a_reason_and_no_match():
     message = check(
         "event", payload_of(replace(EVENT, decision=Decision(None, None, "unknown_category"), pts_s=1.23456))
@@ -116,7 +123,8 @@ def test_event_is_short_and_valid_for_any_texts(item, label, camera, bundle, sta
 
 def test_longest_texts_are_truncated_and_flagged():
     worst = "\x01" * 9000
-    decision = Decision(Category(worst, 1.0), Match(worst, worst, 1, 1, 1), None, (Hit(worst, worst, 1),) * 5)
+    near, attributes = (Hit(worst, worst, 1),) * 5, (Attribute(worst, worst, 1),) * 99
+    decision = Decision(Category(worst, 1.0), Match(worst, worst, 1, 1, 1), None, near, attributes)
     event = replace(
         EVENT,
         event_id=worst,

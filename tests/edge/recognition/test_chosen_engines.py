@@ -40,6 +40,17 @@ def test_new_choice_changes_the_wanted_engines(tmp_path, bundle, precision):
     assert wanted(bundle) == before | {"embedder tyre": ("openvino", "ort-u8")}
 
 
+@pytest.mark.parametrize(("precision", "form"), [("shipped", "ort-u8"), ("int8", "ort-u8"), ("fp32", "fp32")])
+def test_finder_with_an_int8_form_follows_the_precision(tmp_path, bundle, precision, form):
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest["finder"] |= {"files": {"fp32": "detector.onnx", "ort-u8": "detector.onnx"}, "ship": "ort-u8"}
+    for embedder in manifest["embedders"]:
+        embedder["files"]["fp32"] = "detector.onnx"
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    wanted = WantedEngines(DeviceConfig(state_dir=tmp_path, engine=EngineConfig(precision=precision)))
+    assert wanted(bundle)["finder"] == ("onnxruntime", form)
+
+
 def test_damaged_bundle_wants_nothing(tmp_path, bundle):
     (bundle / "bundle.json").write_text("{")
     assert WantedEngines(DeviceConfig(state_dir=tmp_path))(bundle) is None

@@ -1,10 +1,12 @@
 """The open-set decision."""
 
+from dataclasses import replace
+
 import pytest
 
 from edge.manifest import OpenSet
 from edge.recognition.decision import TOP, categories_to_search, decide, probability_of
-from edge.types import Category, Decision, Hit, Match
+from edge.types import UNFAMILIAR, Category, Decision, Hit, Match
 
 CARTON, TYRE = Category("carton", 0.9), Category("tyre", 0.1)
 STRICT = {"carton": OpenSet(threshold=0.6, slope=10, midpoint=0.5, min_margin=0.1)}
@@ -85,6 +87,15 @@ def test_rule_that_accepts_everything_names_unlikely_items():
     """The fits of a bundle ask for the nearest item, however unlikely."""
     anything = {"carton": OpenSet(threshold=-1.0, slope=10, midpoint=0.5)}
     assert decide([Category("carton", 0.1)], {"carton": hits(-0.5, -0.9)}, anything).match.item_id == "i0"
+
+
+def test_unfamiliar_crop_is_named_only_as_a_taught_item():
+    """An empty counter is near some item by chance; what a kiosk was taught may be new to its bundle."""
+    unfamiliar = [Category("carton", UNFAMILIAR)]
+    for rules in (STRICT, UNCALIBRATED):
+        assert decide(unfamiliar, {"carton": hits(0.99, 0.2)}, rules, 0.5).reason == "unknown_category"
+        taught = [replace(hit, taught=True) for hit in hits(0.99, 0.2)]
+        assert decide(unfamiliar, {"carton": taught}, rules, 0.5).match.item_id == "i0"
 
 
 UNCALIBRATED = {name: OpenSet(threshold=0.6, calibrated=False) for name in ("carton", "tyre")}
@@ -175,8 +186,8 @@ def test_unlikelier_categories_are_searched_if_their_embedder_runs_anyway():
 
 
 def test_category_too_unlikely_to_be_confirmed_is_not_searched():
-    assert categories_to_search([Category("a", 0.25)], 0.5, {}) == [Category("a", 0.25)]
-    assert categories_to_search([Category("a", 0.24)], 0.5, {}) == []
+    assert categories_to_search([Category("a", 0.1)], 0.5, {}) == [Category("a", 0.1)]
+    assert categories_to_search([Category("a", 0.09)], 0.5, {}) == []
     assert categories_to_search([], 0.5, {}) == []
 
 

@@ -199,7 +199,7 @@ def test_identity_survives_unknown_decisions_but_not_another_match():
 def test_unlikely_category_is_unknown_category_and_searches_nothing():
     bench = Bench()
     bench.odds = (1.0, 1.01)
-    bench.pipeline.models.stages.classifier.model = classifier_model(threshold=1.02)
+    bench.pipeline.models.stages.classifier.model = classifier_model(threshold=2.6)
     assert bench.show(10)[0].decision.reason == "unknown_category"
     assert bench.embedder.batch_sizes == []
 

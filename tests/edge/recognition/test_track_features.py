@@ -26,6 +26,15 @@ def test_probabilities_fuse_to_their_weighted_geometric_mean():
     assert fused == pytest.approx([0.83861, 0.16139], abs=1e-4)
 
 
+def test_unfamiliar_crops_make_every_category_less_likely():
+    features = TrackFeatures()
+    assert features.add_probabilities(np.array([0.2, 0.04], np.float32), 1.0).sum() == pytest.approx(0.24)
+    fused = features.add_probabilities(np.array([0.9, 0.1], np.float32), 3.0)
+    assert fused.sum() == pytest.approx((0.24 + 3) / 4)
+    features.clear()
+    assert features.add_probabilities(np.array([0.9, 0.1], np.float32), 1.0).sum() == pytest.approx(1.0)
+
+
 def test_zero_probability_does_not_veto_for_ever():
     features = TrackFeatures()
     features.add_probabilities(np.array([0.0, 1.0], np.float32), 1.0)

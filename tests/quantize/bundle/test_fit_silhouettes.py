@@ -48,6 +48,18 @@ def test_uninformative_silhouettes_get_no_weight():
     assert fit.row()["pays"] is False
 
 
+@pytest.mark.parametrize("mode", ["absolute", "aligned", "iou_only"])
+def test_named_mode_is_used_whether_it_pays_or_not(mode):
+    fit = fit_rule(lookalikes(60, separable=False), mode)
+    assert (fit.rule.mode, fit.rule.counts, fit.pays) == (mode, True, False)
+    assert fit.row()["forced"] is True
+    assert fit_rule(lookalikes(60, separable=True), mode).pays is (mode != "aligned")
+
+
+def test_overlap_alone_has_no_weight_to_fit():
+    assert fit_rule(lookalikes(60, separable=True), "iou_only").rule == SilhouetteRule(mode="iou_only", weight=1.0)
+
+
 def test_gain_within_chance_gets_no_weight():
     similar = lookalikes(4, separable=True)
     assert (

@@ -16,10 +16,12 @@ from edge.build import load_models
 from edge.config.schema import EngineConfig
 from edge.errors import TrainError
 from edge.file_names import file_name
+from edge.gallery.attributes import read_attributes
 from edge.gallery.store import read_category, read_silhouettes, read_thumbnail
 from edge.imaging.image import decode_image, encode_image
 from edge.inference.postprocess import unit_rows
 from edge.manifest import Head, Preprocess, embedding_space_id
+from edge.recogniser import Recogniser
 from edge.silhouettes.silhouette import cells
 from tests.trainer.toy import write_crops
 from trainer.catalogue.embed_gallery import embed_gallery
@@ -111,6 +113,22 @@ def test_item_without_a_readable_picture_is_left_out_and_named(tmp_path, caplog)
     assert "red/red-0: left out of the gallery: none of 6 pictures can be read" in caplog.text
     with pytest.raises(TrainError, match="red: no picture of any item can be read"):
         embed_gallery(tmp_path / "bundle", torn, tmp_path / "other")
+
+
+def test_attributes_of_an_index_reach_the_device(tmp_path):
+    """Pictures that contradict each other say nothing; the device's answer carries what near items say."""
+    index = write_crops(tmp_path / "data")
+    rows = index.read_text().splitlines()
+    told = [f"{row},{'dark' if '-0-' in row else 'pale'},{number % 2}" for number, row in enumerate(rows[1:])]
+    index.write_text("\n".join([f"{rows[0]},attribute:tone,attribute:odd", *told]) + "\n")
+    samples = read_samples(index)
+    write_bundle(tmp_path / "bundle", ["red", "blue"])
+    done = embed_gallery(tmp_path / "bundle", samples, tmp_path / "gallery")
+    assert read_attributes(done.gallery.path("red")) == {"red-0": {"tone": "dark"}, "red-1": {"tone": "pale"}}
+    (found,) = Recogniser.load(tmp_path / "bundle", tmp_path / "gallery").recognise(samples[0].path).objects
+    assert [one.name for one in found.attributes] == ["tone"]
+    without = embed_gallery(tmp_path / "bundle", read_samples(write_crops(tmp_path / "plain")), tmp_path / "other")
+    assert not read_attributes(without.gallery.path("red"))
 
 
 def test_gallery_does_not_depend_on_gathering(tmp_path):

@@ -56,6 +56,12 @@ def test_gallery_is_the_catalogue_if_there_is_one():
     assert gallery_splits([*COMMON, *samples(("catalogue", "tea"))]) == (("catalogue",), False)
 
 
+def test_published_queries_have_a_gallery_of_their_own():
+    listed = samples(("train", "tea"), ("query", "jam"), ("gallery", "jam"))
+    assert choose_queries(listed, None, SOURCE).splits == ("query",)
+    assert gallery_splits(listed) == (("gallery",), False)
+
+
 def test_gallery_without_a_catalogue_is_train_and_says_so():
     assert gallery_splits(COMMON) == (("train",), True)
 

@@ -150,7 +150,7 @@ def test_data_command_previews_a_new_split(tmp_path, capsys):
     assert main(["data", str(tmp_path), "--split", "class_disjoint", "--val", "0.25"]) == 0
     assert {k: v["items"] for k, v in json.loads(capsys.readouterr().out)["splits"].items()} == {"train": 3, "val": 1}
     assert main(["data", str(tmp_path), "--split", "published"]) == 1
-    assert "only cub, cars and sop have one" in capsys.readouterr().err
+    assert "only cub, cars, sop, dogs" in capsys.readouterr().err
 
 
 def test_together_keeps_near_duplicates_in_one_split(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,6 +68,17 @@ def test_perfect_chain_is_right_about_all_known_items(column):
     assert set(table["categories"]) == {"red", "blue"}
 
 
+def test_one_embedder_is_also_searched_among_all_categories(column, evaluation_set):
+    """The vector tells places alone: among all, a red item and the blue one of the same place are equally near."""
+    assert column.table["retrieval"]["recall_at_1"]["mean"] == 1.0
+    among_all = column.table["retrieval_among_all"]
+    assert (among_all["recall_at_1"]["mean"], among_all["recall_at_1"]["count"]) == (0.5, 8)
+    assert among_all["recall_at_16"]["mean"] == 1.0
+    apart = ModelChain("apart", (), None, {"red": by_place, "blue": partial(by_place)})
+    table = evaluate_chain(apart, embed_references(apart, evaluation_set), evaluation_set).table
+    assert "retrieval_among_all" not in table  # two embedding spaces are not compared
+
+
 def test_left_out_items_are_rejected_as_unknown(column):
     opened = column.table["open_world"]
     assert (opened["known"], opened["unknown"]) == (4, 4)
@@ -76,6 +88,16 @@ def test_left_out_items_are_rejected_as_unknown(column):
     assert opened["auroc"]["mean"] == 1.0
     assert opened["identified_at_far_0.05"]["mean"] == 1.0
     assert opened["expected_calibration_error"]["mean"] < 0.1
+
+
+def test_risk_is_none_until_the_unknown_are_named(column):
+    opened = column.table["open_world"]
+    assert opened["risk"]["mean"] == 0.0
+    assert opened["coverage_at_risk_0.01"] == 0.5  # the four known of eight
+    assert opened["risk_coverage"][-1] == {"coverage": 1.0, "risk": 0.5}
+    # 0 for the surest four, then 1/5, 2/6, 3/7, 4/8
+    assert opened["aurc"]["mean"] == pytest.approx((1 / 5 + 2 / 6 + 3 / 7 + 4 / 8) / 8)
+    assert opened["excess_aurc"]["mean"] == pytest.approx(0.0)
 
 
 def test_item_the_gallery_never_held_is_unknown(column):
@@ -114,7 +136,7 @@ def test_peer_folder_without_models_is_rejected(tmp_path):
 @pytest.fixture
 def detector(monkeypatch):
     """A detector whose evaluation returns the number of scenes."""
-    card = SimpleNamespace(kind="detector", preprocess=Preprocess(width=96, height=64))
+    card = SimpleNamespace(kind="detector", labels=["object"], preprocess=Preprocess(width=96, height=64))
     monkeypatch.setattr(evaluate_models, "load_model", lambda folder: (None, card))
     monkeypatch.setattr(
         evaluate_models, "validate_detector", lambda module, scenes, card: {"images": len(scenes.canvases)}

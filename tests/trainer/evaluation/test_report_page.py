@@ -7,7 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from trainer.evaluation.report_figures import confusion_matrix, embedding_map, principal_plane, reliability_plot
+from trainer.evaluation.report_figures import (
+    confusion_matrix,
+    embedding_map,
+    principal_plane,
+    reliability_plot,
+    risk_coverage_plot,
+)
 from trainer.evaluation.report_markdown import render_markdown
 from trainer.evaluation.report_page import CategoryEmbeddings, Confusion, render_page
 from trainer.evaluation.report_tables import ABSENT, cell, checkout_rows, summary_rows
@@ -15,7 +21,7 @@ from trainer.evaluation.report_tables import ABSENT, cell, checkout_rows, summar
 TABLE = {
     "coarse": {
         "accuracy": {"mean": 0.5, "interval": [0.25, 0.75], "count": 4},
-        "per_class": {"red": {"precision": 1.0, "recall": 0.5, "f1": 0.667, "count": 2.0}},
+        "per_class": {"red": {"precision": 1.0, "recall": 0.5, "f1": 0.667, "count": 2.0, "accuracy": 0.5}},
         "confusion": {"red": {"red": 1, "blue": 1}},
     },
     "end_to_end": {"top_1": {"mean": 0.75, "interval": [0.5, 1.0], "count": 4}},
@@ -80,6 +86,17 @@ def test_confusion_matrix_counts_hits_and_misses():
     assert drawn.count('class="hit"') == 1
     assert drawn.count('class="miss"') == 1
     assert "red predicted as blue: 1 of 2" in drawn
+
+
+def test_risk_coverage_curve_is_drawn_where_there_is_one():
+    points = [{"coverage": 0.5, "risk": 0.0}, {"coverage": 1.0, "risk": 0.25}]
+    assert risk_coverage_plot(points).count("<circle") == 2
+    assert "100 % named, 25.0 % of these wrong" in risk_coverage_plot(points)
+    assert "Wrong names by share that is named" not in render_page(REPORT, [], [])
+    table = {**TABLE, "open_world": {**TABLE["open_world"], "risk_coverage": points, "aurc": {"mean": 0.1}}}
+    page = render_page({**REPORT, "columns": {"one": table}}, [], [])
+    assert "Wrong names by share that is named" in page
+    assert "Area 0.100, lower is better" in page
 
 
 def test_reliability_plot_has_a_dot_for_each_bin():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trainer.labelling.auto_label import Proposers, fuse, select_proposals
+from trainer.labelling.auto_label import NOT_COMMON, Proposers, fuse, select_proposals
 from trainer.labelling.proposals import Priors, Proposal
 
 PRIORS = Priors(threshold=0.6)
@@ -73,3 +73,9 @@ def test_detector_alone_is_not_fused_with_cues(use_cues):
 def test_detector_alone_still_obeys_the_priors():
     for priors, count in ((PRIORS, 1), (replace(PRIORS, aspect=(2.0, 4.0)), 0), (replace(PRIORS, threshold=0.95), 0)):
         assert len(Proposers(priors, None, Scripted(), use_cues=False).prelabel(PICTURE, []).proposals) == count
+
+
+@pytest.mark.parametrize(("common", "lacks"), [((0.0, 0.0), True), ((0.0, 0.4), False), ((), False)])
+def test_picture_without_the_common_object_says_so(common, lacks):
+    listed = [replace(box(0, 100, 0.2), reasons={"common": value}) for value in common]
+    assert (Proposers(PRIORS).prelabel(PICTURE, listed).why == NOT_COMMON) == lacks

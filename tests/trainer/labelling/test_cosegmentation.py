@@ -39,6 +39,24 @@ def test_common_object_is_above_zero(seed, flip):
     assert max(one.max() for one in shown) == pytest.approx(1.0)
 
 
+def test_raw_descriptors_are_projected_as_published():
+    """P = ξᵀ(x - x̄), with ξ the first principal component of the descriptors of all pictures, as they are."""
+    maps = features(np.random.default_rng(1), 12, 0.75)
+    rows = np.concatenate([one.reshape(-1, 16) for one in maps]).astype(np.float64)
+    _, _, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    found = colocalise(maps, "raw")
+    expected = (maps[0] - rows.mean(axis=0)) @ axes[0]
+    expected *= -np.sign(expected[0].mean())  # the border is not the object
+    np.testing.assert_allclose(found.projection(maps[0]), expected, atol=1e-4)
+    assert not np.allclose(found.axis, colocalise(maps, "unit").axis, atol=0.02)
+
+
+def test_picture_without_the_common_object_has_no_cell_above_zero():
+    maps = features(np.random.default_rng(2), 12, 0.75)
+    found = colocalise(maps, "raw")
+    assert [bool((found.projection(one) > 0).any()) for one in maps] == [True] * 9 + [False] * 3
+
+
 def test_too_few_descriptors_have_no_common_component():
     assert colocalise([]) is None
     assert colocalise([np.ones((1, 1, 4), np.float32)]) is None

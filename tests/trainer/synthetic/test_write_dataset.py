@@ -55,6 +55,15 @@ def test_scenes_have_coco_boxes_inside_their_pictures(written: Path) -> None:
         assert one["item_id"].startswith(CATEGORIES[one["category_id"] - 1])
 
 
+def test_chosen_category_looks_as_it_does_among_all(written: Path, tmp_path: Path) -> None:
+    chosen = ITEMS[0].category
+    options = {"items": ITEMS, "size_px": (160, 96), "workers": 1, "progress": False}
+    index = write_dataset(tmp_path, 9, 0, 2, 2, categories=[chosen], **options)
+    rows = list(csv.DictReader(index.read_text(encoding="utf-8").splitlines()))
+    assert {row["category"] for row in rows} == {chosen}
+    assert all((tmp_path / row["path"]).read_bytes() == (written / row["path"]).read_bytes() for row in rows)
+
+
 def test_two_processes_write_the_same_as_one(written: Path, tmp_path: Path) -> None:
     _write(tmp_path, 2)
     files = sorted(path.relative_to(written) for path in written.rglob("*.*"))

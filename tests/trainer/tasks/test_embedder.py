@@ -113,6 +113,33 @@ def test_embedder_from_published_weights_ends_with_its_projection(tmp_path):
     assert next(iter(load_centres(tmp_path / "run")["class"].values())).shape == (recipe.dim,)
 
 
+@pytest.mark.parametrize("loss", ["contrastive", "triplet", "crl", "proxy_anchor"])
+def test_embedder_learns_with_another_loss_alone(tmp_path, loss):
+    index = write_crops(tmp_path / "data", per_item=9)
+    recipe = embedder_recipe(index, epochs=6, loss=loss, centre_lr=10.0, **SOFTMAX)
+    card = train_embedders(recipe, tmp_path / "run")[0]
+    header = (tmp_path / "run/metrics.csv").read_text().splitlines()[0]
+    assert f"loss_{loss}" in header
+    assert "class_anchor" not in header
+    assert card.metrics["recall_1_train"] >= 0.75
+    assert list(load_centres(tmp_path / "run")) == (["class"] if loss in {"crl", "proxy_anchor"} else [])
+
+
+def test_feature_itself_is_the_vector_where_dim_is_0(tmp_path):
+    recipe = embedder_recipe(write_crops(tmp_path / "data"), epochs=1, dim=0, pool="max_average", **SOFTMAX)
+    (card,) = train_embedders(recipe, tmp_path / "run")
+    network, saved = load_model(tmp_path / "run")
+    length = recipe.width * (recipe.grid**2 + 1)
+    assert [head.dim for head in card.heads] == [length] == list(network.part_dims.values())
+    assert (saved.projection, network.is_deferred, dict(network.heads["class_head"].project.named_parameters())) == (
+        False,
+        False,
+        {},
+    )
+    again = train_embedders(recipe.model_copy(update={"init_from": tmp_path / "run"}), tmp_path / "again")
+    assert again[0].heads == card.heads
+
+
 def test_published_weights_keep_their_batch_norm_statistics(tmp_path):
     def recipe(**backbone):
         return EmbedderRecipe(kind="embedder", data={"index": tmp_path}, backbone=backbone, input=INPUT)

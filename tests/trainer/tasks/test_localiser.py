@@ -127,3 +127,28 @@ def test_splits_without_masks_are_an_error(tmp_path):
     recipe = localiser_recipe(index, data={"index": index, "train_splits": ["tune"]}, optimiser=optimiser(1))
     with pytest.raises(TrainError, match=r"no mask belongs to the splits \['tune'\]"):
         train_localiser(recipe, tmp_path / "run")
+
+
+TRUNK = {"name": "mobilenetv4_conv_small_050", "pretrained": "none"}
+
+
+def test_localiser_on_a_backbone_has_the_same_outputs(tmp_path):
+    train_localiser(localiser_recipe(write_masks(tmp_path / "data"), epochs=1, backbone=TRUNK), tmp_path / "run")
+    network, card = load_model(tmp_path / "run")
+    assert (card.backbone, card.strides, card.preprocess.mean) == (TRUNK["name"], [2], (0.5, 0.5, 0.5))
+    x = torch.rand(1, 3, 64, 96)
+    assert [tuple(mask.shape) for mask in network.all_masks(x)] == [(1, 1, 32, 48)] * 6
+    assert torch.equal(network(x), network.all_masks(x)[0])
+
+
+def test_localiser_starts_from_a_run_of_its_shape(tmp_path):
+    index = write_masks(tmp_path / "data")
+    train_localiser(localiser_recipe(index, epochs=1), tmp_path / "first")
+    still = optimiser(1, 4) | {"lr": 1e-9, "weight_decay": 0.0, "ema": None}
+    train_localiser(localiser_recipe(index, init_from=tmp_path / "first", optimiser=still), tmp_path / "second")
+    first, second = (load_model(tmp_path / run)[0].fuse.weight for run in ("first", "second"))
+    torch.testing.assert_close(first, second)
+    with pytest.raises(TrainError, match="differs from the recipe in width"):
+        train_localiser(localiser_recipe(index, init_from=tmp_path / "first", width=8), tmp_path / "third")
+    with pytest.raises(TrainError, match=r"backbone\.strides: a localiser reads every map; remove it"):
+        train_localiser(localiser_recipe(index, backbone=TRUNK | {"strides": [8]}), tmp_path / "fourth")

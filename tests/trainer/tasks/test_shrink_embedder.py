@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from edge.errors import TrainError
+from edge.gallery.cut import cut_vectors
 from edge.manifest import Head, Preprocess
 from trainer.models.networks import ModelCard, build_model, load_model, save_model
 from trainer.tasks.shrink_embedder import shrink_embedder, truncate_vectors
@@ -50,6 +51,13 @@ def test_smaller_embedder_gives_the_truncated_vectors(run, tmp_path, names, dim,
 
 def test_card_lists_the_remaining_lengths(run, tmp_path):
     assert shrink_embedder(run(), tmp_path / "cut", dim=4).shorter_dims == [2]
+
+
+@pytest.mark.parametrize(("names", "dim"), [(["class"], None), (["class", "outline"], None), (["class", "local"], 4)])
+def test_the_device_cuts_stored_vectors_alike(names, dim):
+    rows = np.random.default_rng(0).normal(size=(5, sum(head.dim for head in HEADS))).astype(np.float32)
+    part = [Head(name=head.name, dim=dim or head.dim) for head in HEADS if head.name in names]
+    np.testing.assert_allclose(cut_vectors(rows, HEADS, part), truncate_vectors(rows, HEADS, names, dim), atol=1e-6)
 
 
 def test_truncate_vectors_on_small_numbers():

@@ -21,6 +21,15 @@ def add_self_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     tune.add_argument("--cutouts", type=Path, required=True, help="cut-outs of the first round, as for expand")
     tune.add_argument("--images", type=Path, required=True, help="folder of new pictures, without labels")
     tune.add_argument("--rounds", type=int, default=2, help="rounds of training and extraction; default: %(default)s")
+    tune.add_argument(
+        "--masks",
+        choices=["grabcut", "networks"],
+        default="grabcut",
+        help="what makes and checks the masks: GrabCut and a colour model, or two localisers that each round trains on "
+        "its pasted scenes; default: %(default)s",
+    )
+    tune.add_argument("--localiser", type=Path, help="recipe of these localisers; its data is replaced")
+    tune.add_argument("--finder", type=Path, help="run folder of a finder that checks the masks of one localiser")
     tune.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
     add_scene_arguments(tune)
 
@@ -30,7 +39,7 @@ def run_self_tune(args: argparse.Namespace) -> dict[str, object]:
     from dataset_formats.decode import PICTURE_SUFFIXES
     from trainer.loop.training_loop import keep_freed_memory
     from trainer.pasting.self_tuning.rounds import SelfTuning, self_tune
-    from trainer.recipe import DetectorRecipe, load_recipe
+    from trainer.recipe import DetectorRecipe, LocaliserRecipe, load_recipe
 
     keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
@@ -40,5 +49,14 @@ def run_self_tune(args: argparse.Namespace) -> dict[str, object]:
     if not images:
         raise TrainError(f"{args.images}: holds no picture; give a folder of new pictures")
     generator, skipped = scene_generator_of(args)
-    tuning = SelfTuning(recipe, generator, images, args.rounds, args.scenes, args.real_times, seed=args.seed)
+    by_networks = args.masks == "networks"
+    if not by_networks and (args.localiser or args.finder):
+        raise TrainError("--localiser and --finder make masks by networks; give --masks networks as well")
+    localiser = None if args.localiser is None else load_recipe(args.localiser)
+    if localiser is not None and not isinstance(localiser, LocaliserRecipe):
+        raise TrainError(f"{args.localiser}: kind is {localiser.kind!r}, expected 'localiser'")
+    tuning = SelfTuning(
+        recipe, generator, images, args.rounds, args.scenes, args.real_times, args.seed,
+        by_networks=by_networks, localiser=localiser, finder=args.finder,
+    )  # fmt: skip
     return {"out": str(args.out), "rounds": self_tune(tuning, args.out), "skipped": len(skipped)}

@@ -1,7 +1,8 @@
 """The rounds of self-tuning: train a detector, cut objects out of new pictures with it, paste them, train again.
 
 Rules this module keeps (US 2018/0260664, with the agreement guard added):
-1. An extracted mask is used only if two mask sources agree on it and its area is plausible, see `agreement`.
+1. An extracted mask is used only if two mask sources agree on it and its area is plausible, see `agreement`. The
+   sources are GrabCut and a colour model, or networks that the round trains, see `network_masks`.
 2. Every round starts from the given cut-outs and those of the previous round, so errors do not accumulate.
 3. A round's `round.json` is written last; a restarted run continues after it.
 """
@@ -29,7 +30,8 @@ from trainer.pasting.cutouts import Cutout, read_cutouts
 from trainer.pasting.mask_sources import Mask, MaskSource, context_window, grabcut
 from trainer.pasting.scenes import SceneGenerator, expand
 from trainer.pasting.self_tuning.agreement import colour_model, disagreement
-from trainer.recipe import DetectorRecipe
+from trainer.pasting.self_tuning.network_masks import network_masks
+from trainer.recipe import DetectorRecipe, LocaliserRecipe
 from trainer.tasks.detector import detect, train_detector
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,9 @@ class SelfTuning:
     seed: int = 0  # seed of the pasted scenes; the recipe holds that of the training
     student: MaskSource = grabcut  # its masks are kept
     teacher: MaskSource = colour_model  # must agree with the student
+    by_networks: bool = False  # instead of these two, networks that each round trains, see `network_masks`
+    localiser: LocaliserRecipe | None = None  # of these networks; None: the default
+    finder: Path | None = None  # run folder of a finder that checks the masks, instead of a second localiser
 
 
 def self_tune(tuning: SelfTuning, out: Path) -> list[dict[str, Any]]:
@@ -101,6 +106,9 @@ def _round(tuning: SelfTuning, number: int, folder: Path, extracted: list[Cutout
         update={"train": _absolute(made.scenes), "train_splits": sorted({*scenes.train_splits, "train"})}
     )
     card = train_detector(recipe.model_copy(update={"scenes": data}), folder / "detector")
+    if tuning.by_networks:
+        sources = network_masks(made.scenes, folder, tuning.localiser, tuning.finder, generator.cutouts)
+        tuning = replace(tuning, student=sources[0], teacher=sources[1])
     found = _extract(tuning, folder)
     return {
         "round": number,

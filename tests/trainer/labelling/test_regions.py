@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.map_boxes import box_of_map, scda_map
+from trainer.labelling.regions import box_of_map, scda_map
 
 
 def test_scda_keeps_only_the_largest_component():

@@ -1,0 +1,66 @@
+"""An embedder without training: a published trunk whose maps are aggregated, such as SCDA, see trainer.models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from edge.errors import TrainError
+from edge.manifest import Head
+from trainer.data.crops import Crops, load_crops, predict
+from trainer.data.cut_background import install_cut
+from trainer.data.run_data_card import write_crops_card
+from trainer.model_setup import card_of, preprocess_of
+from trainer.models.free_methods import FreeMethod
+from trainer.models.networks import ModelCard, build_model, save_model
+from trainer.models.scda_network import FreeEmbedder
+from trainer.recipe import EmbedderRecipe
+from trainer.tasks.embedder_metrics import validate_embedder
+
+
+def make_free_embedder(recipe: EmbedderRecipe, method: FreeMethod, out: Path, dim: int | None = None) -> ModelCard:
+    """Write the run folder of an embedder of all categories, from published weights.
+
+    Args:
+        recipe: its data, input and backbone; the rest is not used. A whole trunk (`backbone.strides` null) has the
+            best features.
+        method: the aggregation.
+        out: run folder.
+        dim: numbers to compress the vectors to, by SVD and whitening over the training pictures; None: keep all.
+
+    Raises:
+        TrainError: the data or the weights are unusable, the backbone has no second map that `scda+` reads, or there
+            are no more training pictures than `dim`.
+    """
+    if recipe.backbone.pretrained == "none":
+        raise TrainError("an embedder without training needs published weights; set backbone.pretrained")
+    crops = load_crops(recipe.data, preprocess_of(recipe))
+    write_crops_card(out, crops, recipe.data)
+    heads = [] if dim is None else [Head(name="class", dim=dim)]
+    card = card_of(recipe, crops.summary(recipe.data), width=0, categories=crops.categories, heads=heads, free=method)
+    model = build_model(card, recipe.backbone.pretrained).eval()
+    assert isinstance(model, FreeEmbedder)
+    if model.axes is not None:
+        model.fit_whitening(_aggregated(model, crops))
+    metrics = {key: float(values.mean()) for key, values in validate_embedder(model, crops).items()}
+    heads = [Head(name="class", dim=dim or model.inputs)]
+    card = card.model_copy(update={"heads": heads, "metrics": metrics | {"images": len(crops.val)}})
+    card = install_cut(crops.cut, model, card)
+    save_model(out, model, card)
+    return card
+
+
+def _aggregated(model: FreeEmbedder, crops: Crops) -> torch.Tensor:
+    """Return the vectors of the training pictures before whitening, (n, inputs)."""
+    return torch.from_numpy(predict(_Aggregate(model), crops.train_canvases(), crops.spec))
+
+
+class _Aggregate(torch.nn.Module):
+    def __init__(self, model: FreeEmbedder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, 3, h, w) to (n, inputs)."""
+        return self.model.aggregate(x)
