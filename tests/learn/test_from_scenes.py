@@ -79,7 +79,7 @@ def test_scenes_that_name_less_are_answered_usefully(options, naming, monkeypatc
     assert not (options.out / "work/classifier").exists()
 
 
-def test_a_detector_that_finds_nothing_in_held_out_pictures_needs_no_classifier(options, monkeypatch, capsys):
+def test_a_detector_that_finds_nothing_held_out_needs_no_classifier(options, monkeypatch, capsys):
     monkeypatch.setattr("learn.scene_steps.open_detector", lambda *_: type("Blind", (), {"detect": lambda _: []}))
     monkeypatch.setattr("learn.from_scenes.pack_the_bundle", killed)
     monkeypatch.setattr("learn.scene_steps.make_embedders", lambda planned, *_: planned)
