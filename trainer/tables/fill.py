@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 # Of Student's distribution, two-sided 95 %, by the number of seeds; from 11 on, the normal distribution's is close.
 _STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
+_COUNT = 100  # a number as large is a count or a length, no share
+
 
 def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Sequence[str] | None) -> dict[str, Any]:
     """Measure what is missing, and write `table.json` and `table.md` into the folder of the request.
@@ -134,5 +136,6 @@ def markdown(report: dict[str, Any]) -> str:
 def _cell(measure: dict[str, Any] | None) -> str:
     if measure is None:
         return ""
-    spread = f" ± {measure['sd']:.3f}" if "sd" in measure else ""
-    return f"{measure['mean']:.3f}{spread}"
+    digits = 0 if abs(measure["mean"]) >= _COUNT else 3
+    spread = f" ± {measure['sd']:.{digits}f}" if measure.get("sd") else ""
+    return f"{measure['mean']:.{digits}f}{spread}"
