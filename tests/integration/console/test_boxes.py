@@ -153,7 +153,7 @@ def test_two_people_at_once_see_both_versions(page, client, tmp_path):
 def test_key_pressed_too_often_saves_once(page, client, tmp_path):
     first, second, _ = made_set(client.services, tmp_path, NAMES)
     waiting, saved = [], []
-    page.route(f"**/api/v1/boxes/pictures/{second}", waiting.append)
+    page.route(f"**/api/v1/boxes/pictures/{second}", lambda route, _: waiting.append(route))
     page.on("request", lambda request: saved.append(request.url) if request.method == "PUT" else None)
     editor(page, client, first)
     press(page, "n")
