@@ -17,9 +17,7 @@ $FINESIGHT_DATA.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import statistics
 import sys
 import time
@@ -35,6 +33,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
 from benchmarks.playing_cards import true_cards  # noqa: E402
+from benchmarks.results_file import write_results  # noqa: E402
+from benchmarks.shared_data import DATA, WEIGHTS, groceries, require, write_csv  # noqa: E402
 from dataset_formats.decode import read_image  # noqa: E402
 from edge.errors import CaptureError  # noqa: E402
 from edge.imaging.image import crop, encode_image, encode_mask, plain_background_mask  # noqa: E402
@@ -54,8 +54,6 @@ from trainer.tasks.embedder_metrics import validate_embedder  # noqa: E402
 from trainer.tasks.general_embedder import make_general_embedder  # noqa: E402
 from trainer.tasks.localiser import train_localiser  # noqa: E402
 
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
-WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
 RESULTS = ROOT / "benchmarks/results/background.json"
 HALF = [0.5, 0.5, 0.5]
 SEEDS = (0, 1, 2)
@@ -75,8 +73,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of the tuned embedders; default: %(default)s")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/background", help="default: %(default)s")
     arguments = parser.parse_args()
-    if not WEIGHTS.is_file():
-        sys.exit(f"{WEIGHTS} is missing; set FINESIGHT_DATA to the folder that holds weights/")
+    require(WEIGHTS)
     keep_freed_memory()
     work = arguments.work.resolve() / arguments.data
     steps = {
@@ -95,7 +92,7 @@ def write_masks(work: Path, arguments: argparse.Namespace) -> None:
         return
     (work / "pictures").mkdir(parents=True, exist_ok=True)
     crops, boxed = _groceries() if arguments.data == "groceries" else _cards(work)
-    _write(work / "index.csv", ("path", "split", "category", "item"), crops)
+    write_csv(work / "index.csv", ("path", "split", "category", "item"), crops)
     rows, refused = [], Counter[str]()
     for number, (path, box) in enumerate(boxed):
         image = read_image(path)
@@ -107,7 +104,7 @@ def write_masks(work: Path, arguments: argparse.Namespace) -> None:
         name = work / f"pictures/mask-{number}.png"
         name.write_bytes(encode_mask(np.asarray(mask > 0, np.uint8) * np.uint8(255)))
         rows.append((path, name, "val" if number % VAL_EVERY == 0 and box is not None else "train"))
-    _write(work / "masks.csv", ("path", "mask", "split"), rows)
+    write_csv(work / "masks.csv", ("path", "mask", "split"), rows)
     (work / "masks.json").write_text(
         json.dumps({"tried": len(boxed), "used": refused.pop(""), "refused": dict(refused)})
     )
@@ -124,7 +121,7 @@ def _flaw(mask: np.ndarray, box: tuple[float, ...] | None) -> str:
 
 
 def _groceries() -> tuple[list[tuple[Any, ...]], list[tuple[Path, tuple[float, ...] | None]]]:
-    listed = list(csv.DictReader((DATA / "grocery/index.csv").open()))
+    listed = groceries()
     searched = {row["fine"] for row in listed if row["split"] == "val"}
     shown: Counter[str] = Counter()
     masked: Counter[str] = Counter()
@@ -160,11 +157,6 @@ def _cards(work: Path) -> tuple[list[tuple[Any, ...]], list[tuple[Path, tuple[fl
             edge_x, edge_y = (side * MARGIN / (1 + 2 * MARGIN) for side in (part.shape[1], part.shape[0]))
             boxed.append((path, (edge_x, edge_y, part.shape[1] - edge_x, part.shape[0] - edge_y)))
     return crops, boxed
-
-
-def _write(path: Path, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
 
 
 def train_one_localiser(work: Path, arguments: argparse.Namespace) -> None:
@@ -243,7 +235,7 @@ def _add(work: Path, arguments: argparse.Namespace, measured: dict[str, Any]) ->
     row["localiser"] = load_card(work / "localiser-0").metrics
     row |= {"machine": machine(), "date": date.today().isoformat()}  # noqa: DTZ011
     rows[arguments.data] = rows.get(arguments.data, {}) | row | measured
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    write_results(RESULTS, rows)
     print(json.dumps(measured, indent=1), flush=True)
 
 

@@ -10,8 +10,6 @@ benchmarks/results/checkout.json. Needs ImageNet weights in ../shared/data or $F
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -23,6 +21,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
+from benchmarks.results_file import read_table, write_results  # noqa: E402
+from benchmarks.shared_data import TRUNK, WEIGHTS, require  # noqa: E402
 from dataset_formats.coco.reader import write_coco  # noqa: E402
 from dataset_formats.records import Annotation, NamedBox  # noqa: E402
 from edge.imaging.image import encode_image  # noqa: E402
@@ -31,8 +31,6 @@ from trainer.synthetic.items import Item, catalogue  # noqa: E402
 from trainer.synthetic.render import catalogue_picture  # noqa: E402
 from trainer.synthetic.scene import box_of  # noqa: E402
 
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data"))
-WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
 RESULTS = ROOT / "benchmarks/results/checkout.json"
 PRODUCTS, EXEMPLARS, SCENES = 4, 12, 20
 
@@ -45,8 +43,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="default: %(default)s")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/checkout", help="default: %(default)s")
     arguments = parser.parse_args()
-    if not WEIGHTS.is_file():
-        sys.exit(f"{WEIGHTS} is missing; set FINESIGHT_DATA to the folder that holds weights/")
+    require(WEIGHTS)
     from trainer.cli import main as train
 
     data = arguments.work / "rpc"
@@ -54,14 +51,13 @@ def main() -> None:
         write_rpc(data, products()[:PRODUCTS], EXEMPLARS, SCENES)
     out = arguments.work / "table"
     command = ["table", "rpc-checkout", "--data", str(data), "-o", str(out), "--seeds", arguments.seeds]
-    command += ["--weights", str(WEIGHTS), "--pixels", str(arguments.pixels), "--epochs", str(arguments.epochs)]
+    command += [*TRUNK, "--pixels", str(arguments.pixels), "--epochs", str(arguments.epochs)]
     if failed := train(command):
         sys.exit(failed)
-    report = json.loads((out / "table.json").read_text())
+    report = read_table(out)
     sizes = {"products": PRODUCTS, "exemplars of each": EXEMPLARS, "test scenes of each level": SCENES}
     report |= {"data": sizes, "date": date.today().isoformat(), "machine": machine()}  # noqa: DTZ011
-    report["settings"] = {key: value for key, value in report["settings"].items() if key not in {"data", "weights"}}
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+    write_results(RESULTS, report)
     print((out / "table.md").read_text())
 
 

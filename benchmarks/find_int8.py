@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from datetime import date
@@ -21,12 +20,13 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.results_file import write_results  # noqa: E402
+from benchmarks.shared_data import DATA  # noqa: E402
 from dataset_formats.layouts import read_listing  # noqa: E402
 from dataset_formats.listings import annotated_pictures  # noqa: E402
 from quantize.build_network import Policy, build_network  # noqa: E402
 from quantize.dataset import read_data  # noqa: E402
 
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 RESULT = ROOT / "benchmarks/results/find_int8.json"
 PHOTOS = 24  # of playing cards, of each folder
 
@@ -47,7 +47,7 @@ def main() -> None:
             rows[run.name] = {"ship": made.ship, "why": made.why} | made.evaluation
             print(json.dumps(rows[run.name], indent=1))
     tree = {"date": date.today().isoformat(), "machine": machine(), "finders": rows}  # noqa: DTZ011
-    RESULT.write_text(json.dumps(tree, indent=1) + "\n")
+    write_results(RESULT, tree)
 
 
 def write_scenes(path: Path) -> Path:

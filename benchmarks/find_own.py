@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from datetime import date
@@ -27,11 +26,12 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.find import Case, card_cases, fruit_cases, share  # noqa: E402
+from benchmarks.results_file import write_results  # noqa: E402
+from benchmarks.shared_data import DATA, WEIGHTS  # noqa: E402
 from edge.finder.finder import Finder  # noqa: E402
 from edge.inference.postprocess import iou_matrix  # noqa: E402
 from edge.telemetry.timing import Timings  # noqa: E402
 
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 RESULT = ROOT / "benchmarks/results/find_own.json"
 SEEDS = (0, 1, 2)
 ARMS: dict[str, dict[str, Any]] = {
@@ -98,7 +98,7 @@ def train(arm: str, seed: int, own: Path, run: Path) -> None:
     from trainer.cli import main as edge_train
 
     settings = {"seed": seed, "world.seed": seed} | ARMS[arm]
-    settings["backbone.pretrained"] = DATA / "weights/mobilenetv2_100_in1k.safetensors"
+    settings["backbone.pretrained"] = WEIGHTS
     if settings.pop("own", False):
         settings["world.cutouts"] = own
     command = ["finder", "-c", str(ROOT / "benchmarks/recipes/find_own.yaml"), "-o", str(run)]
@@ -168,7 +168,7 @@ def report(work: Path) -> None:
         arms[arm]["seconds_of_training"] = [json.loads((run / "seconds.json").read_text()) for run in done]
     tree = {"date": date.today().isoformat(), "machine": machine(), "arms": arms}  # noqa: DTZ011
     print(json.dumps(arms, indent=1))
-    RESULT.write_text(json.dumps(tree, indent=1) + "\n")
+    write_results(RESULT, tree)
 
 
 if __name__ == "__main__":

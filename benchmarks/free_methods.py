@@ -11,26 +11,25 @@ Writes benchmarks/results/free_methods.json. Needs ../shared/data or $FINESIGHT_
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import sys
 from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
-WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
+
+from benchmarks.results_file import read_table, write_results  # noqa: E402
+from benchmarks.shared_data import DATA, TRUNK, WEIGHTS, groceries, require, write_csv  # noqa: E402
+
 WORK, RESULT = ROOT / "runs/free_methods", ROOT / "benchmarks/results/free_methods.json"
 EACH, PIXELS = 5, 224  # photos of a class in the gallery; side of the input
 SEEDS = {"groceries": "0", "fruit_boxes": "0,1,2", "playing_cards": "0"}  # of the noise; nothing else is drawn
 
 
 def main() -> None:
-    """Fill the tables that are asked for, and store what they hold so far."""
-    if not WEIGHTS.is_file():
-        sys.exit(f"{WEIGHTS} is missing; set FINESIGHT_DATA to the folder that holds it")
+    """Fill the named tables, or all, and store what they hold so far."""
+    require(WEIGHTS)
     for name in sys.argv[1:] or SEEDS:
         arguments = {
             "groceries": ["scda", "--data", str(few_groceries()), "--pixels", str(PIXELS)],
@@ -46,14 +45,13 @@ def fill(name: str, arguments: list[str]) -> None:
     from trainer.cli import main as edge_train
 
     out = WORK / name
-    command = ["table", *arguments, "-o", str(out), "--weights", str(WEIGHTS), "--seeds", SEEDS[name]]
+    command = ["table", *arguments, "-o", str(out), *TRUNK, "--seeds", SEEDS[name]]
     if edge_train(command):
         sys.exit(f"{name}: the table failed")
-    table = json.loads((out / "table.json").read_text())
-    rows = {row["method"]: rounded(row["measures"]) for row in table["rows"]}
+    rows = {row["method"]: rounded(row["measures"]) for row in read_table(out)["rows"]}
     report = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     report |= {"date": date.today().isoformat(), "machine": machine(), name: rows}  # noqa: DTZ011 the local day
-    RESULT.write_text(json.dumps(report, indent=1) + "\n")
+    write_results(RESULT, report)
 
 
 def rounded(measures: dict[str, dict[str, object]]) -> dict[str, object]:
@@ -67,22 +65,16 @@ def rounded(measures: dict[str, dict[str, object]]) -> dict[str, object]:
 
 def few_groceries() -> Path:
     """Write an index of the photos of `val` and of EACH training photos of each of their classes."""
-    with (DATA / "grocery/index.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    queries = [row for row in rows if row["split"] == "val"]
-    left = dict.fromkeys({row["fine"] for row in queries}, EACH)
-    index = WORK / "groceries.csv"
-    index.parent.mkdir(parents=True, exist_ok=True)
-    with index.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "split", "coarse", "fine"])
-        for row in [*(row for row in rows if row["split"] == "train"), *queries]:
-            if row["split"] == "train":
-                if not left.get(row["fine"]):
-                    continue
-                left[row["fine"]] -= 1
-            writer.writerow([DATA / row["path"], row["split"], row["coarse"], row["fine"]])
-    return index
+    listed = groceries()
+    queries = [row for row in listed if row["split"] == "val"]
+    left = dict.fromkeys((row["fine"] for row in queries), EACH)
+    gallery = []
+    for row in listed:
+        if row["split"] == "train" and left.get(row["fine"]):
+            left[row["fine"]] -= 1
+            gallery.append(row)
+    rows = [(DATA / row["path"], row["split"], row["coarse"], row["fine"]) for row in [*gallery, *queries]]
+    return write_csv(WORK / "groceries.csv", ("path", "split", "coarse", "fine"), rows)
 
 
 if __name__ == "__main__":

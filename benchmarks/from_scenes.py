@@ -23,7 +23,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
-from benchmarks.yardstick import DATA, WEIGHTS  # noqa: E402
+from benchmarks.results_file import write_results  # noqa: E402
+from benchmarks.shared_data import DATA, WEIGHTS, require  # noqa: E402
 from dataset_formats.layouts import read_listing  # noqa: E402
 from learn.from_scenes import learn_from_scenes  # noqa: E402
 from learn.judge import Verdict  # noqa: E402
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--keep-labels", help="labels of that detector, comma-separated")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/from_scenes", help="default: %(default)s")
     given = parser.parse_args()
+    require(WEIGHTS, DATA / given.data)
     spec = None
     if given.detector is not None:
         spec = find_spec(given.detector, None, given.keep_labels.split(",") if given.keep_labels else None)
@@ -62,10 +64,10 @@ def main() -> None:
     report = learn_from_scenes(options)
     row = row_of(report) | {"date": datetime.now(tz=timezone.utc).date().isoformat(), "machine": machine()}
     if report["scenes"]["untouched_test_pictures"]:
-        row["test"] = told(judge_test(options))
+        row["test"] = counts_of(judge_test(options))
     rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     name = given.data if given.detector is None else f"{given.data}, {given.detector.stem}"
-    RESULTS.write_text(json.dumps(rows | {name: row}, indent=1) + "\n", encoding="utf-8")
+    write_results(RESULTS, rows | {name: row})
     print(json.dumps(row, indent=1))
 
 
@@ -93,7 +95,7 @@ def judge_test(options: LearnOptions) -> SceneVerdict:
     return judge_scenes(work / "bundle", gallery, [one for one in pictures if one.split == "test"])
 
 
-def told(found: SceneVerdict) -> dict[str, Any]:
+def counts_of(found: SceneVerdict) -> dict[str, Any]:
     """Return the counts, and shares of all true objects with their intervals over objects."""
     verdict = found.verdict
     shares = {

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
+from benchmarks.results_file import write_results  # noqa: E402
 from edge.bundle.bundle import read_bundle  # noqa: E402
 from edge.gallery.cut import LEAST_COSINE, LEAST_MEAN, cut_vectors  # noqa: E402
 from edge.gallery.generation import read_gallery  # noqa: E402
@@ -68,7 +69,7 @@ def main() -> None:
             "least_cosine": min(rows["same_least"]),
             "largest_mean_cosine_trained_apart": max(rows["trained_apart"]),
         }
-    told = {
+    report = {
         "date": datetime.now(tz=timezone.utc).date().isoformat(),
         "machine": machine(),
         "demanded": {"mean": LEAST_MEAN, "each": LEAST_COSINE},
@@ -76,8 +77,8 @@ def main() -> None:
         "pictures_of_each": PICTURES,
         "parts": parts,
     }
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(told, indent=1))
+    write_results(RESULTS, report)
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

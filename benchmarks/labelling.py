@@ -32,8 +32,9 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
-WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
+
+from benchmarks.shared_data import DATA, WEIGHTS, require  # noqa: E402
+
 WORK, RESULT = ROOT / "runs/labelling", ROOT / "benchmarks/results/labelling.json"
 TRUNK = ["--model", str(WEIGHTS), "--input-mean", "0.5"]
 BOOK = WORK / "book"
@@ -43,8 +44,7 @@ Truth = dict[Path, np.ndarray]  # (n, 4) boxes in pixels
 
 def main() -> None:
     """Run the selected steps."""
-    if not WEIGHTS.is_file():
-        sys.exit(f"{WEIGHTS} is missing; set FINESIGHT_DATA to the folder that holds it")
+    require(WEIGHTS)
     for step in sys.argv[1:] or [*SETS, "1", "measure"]:
         if step in SETS:
             measure_set(step)

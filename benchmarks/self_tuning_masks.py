@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -26,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.find import share  # noqa: E402
+from benchmarks.results_file import write_results  # noqa: E402
+from benchmarks.shared_data import DATA  # noqa: E402
 from dataset_formats.decode import read_image  # noqa: E402
 from dataset_formats.layouts import read_listing  # noqa: E402
 from dataset_formats.listings import annotated_pictures  # noqa: E402
@@ -46,7 +47,6 @@ from trainer.pasting.self_tuning.rounds import grow_box  # noqa: E402
 from trainer.recipe import LocaliserRecipe  # noqa: E402
 from trainer.tasks.localiser import train_localiser  # noqa: E402
 
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
 RESULT = ROOT / "benchmarks/results/self_tuning_masks.json"
 SEEDS = (0, 1, 2)
 PER_RANK, SCENES, OBJECTS, TEST_SCENES, TEST_PHOTOS = 8, 100, 192, 40, 20
@@ -93,7 +93,7 @@ def main() -> None:
 
     tree = {"date": date.today().isoformat(), "machine": machine(), **found}  # noqa: DTZ011
     print(json.dumps(found, indent=1))
-    RESULT.write_text(json.dumps(tree, indent=1) + "\n")
+    write_results(RESULT, tree)
 
 
 def small_localiser(index: Path, seed: int) -> LocaliserRecipe:

@@ -1,4 +1,4 @@
-"""Names told for what no bundle knows: empty places and shop photos before the demo's bundle, and its own items.
+"""How the demo's bundle names what it does not know (empty places, shop photos), beside its own items.
 
     python benchmarks/unfamiliar.py                # two minutes on one core
 
@@ -11,9 +11,6 @@ category and item together (the product of their probabilities, ADR of the open-
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +24,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
+from benchmarks.results_file import write_results  # noqa: E402
+from benchmarks.shared_data import DATA, groceries  # noqa: E402
 from edge.build import load_models  # noqa: E402
 from edge.config.schema import EngineConfig  # noqa: E402
 from edge.imaging.image import read_image, set_threads  # noqa: E402
@@ -39,7 +38,6 @@ from trainer.synthetic.background import Kind, backdrop  # noqa: E402
 from trainer.synthetic.crop import crop  # noqa: E402
 from trainer.synthetic.items import catalogue  # noqa: E402
 
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data"))
 RESULTS = ROOT / "benchmarks/results/unfamiliar.json"
 SHARE = 0.01  # of the crops that set the limit
 EMPTY = 120
@@ -75,7 +73,7 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
     report = {"machine": machine(), "date": date.today().isoformat(), "share": SHARE, "rows": rows}  # noqa: DTZ011
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_results(RESULTS, report)
 
 
 def look(models: LoadedModels, item: str | None, image: Image) -> Look:
@@ -97,8 +95,7 @@ def own_views(rng: np.random.Generator, views: int) -> Iterator[tuple[str, Image
 
 def shop_photos() -> Iterator[Image]:
     """Yield every second `val` photo of the groceries."""
-    with (DATA / "grocery/index.csv").open(encoding="utf-8") as file:
-        listed = [row for row in csv.DictReader(file) if row["split"] == "val"]
+    listed = [row for row in groceries() if row["split"] == "val"]
     for row in listed[::2]:
         yield read_image(DATA / row["path"])
 

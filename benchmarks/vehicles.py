@@ -10,7 +10,6 @@ near item's vote falls with distance. Writes benchmarks/results/vehicles.json. N
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -26,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
+from benchmarks.results_file import read_table, write_results  # noqa: E402
+from benchmarks.shared_data import BACKBONE, DATA, TRUNK, WEIGHTS, groceries_by_item, require, write_csv  # noqa: E402
 from dataset_formats.records import Sample  # noqa: E402
 from edge.gallery import attributes  # noqa: E402
 from edge.inference.postprocess import unit_rows  # noqa: E402
@@ -36,8 +37,6 @@ from trainer.synthetic.write_vehicles import write_vehicles  # noqa: E402
 from trainer.tables.table import Request  # noqa: E402
 from trainer.tables.untuned_vectors import untuned_vectors  # noqa: E402
 
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data")).resolve()
-WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
 WORK, RESULTS = ROOT / "runs/vehicles", ROOT / "benchmarks/results/vehicles.json"
 VEHICLES, PER_CAMERA, ITEMS, PER_SPLIT, PX, EPOCHS = 40, 2, 32, 5, 96, 6
 SHARPNESS = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -47,8 +46,7 @@ _TOP = 5
 
 def main() -> None:
     """Fill both tables, vary the vote, and write what was measured."""
-    if not WEIGHTS.is_file():
-        sys.exit(f"{WEIGHTS} is missing; set FINESIGHT_DATA to the folder that holds grocery/ and weights/")
+    require(WEIGHTS)
     cars, groceries = WORK / "rendered", WORK / "groceries.csv"
     if not (cars / "index.csv").is_file():
         write_vehicles(cars, 5, VEHICLES, PER_CAMERA, progress=False)
@@ -58,46 +56,40 @@ def main() -> None:
     report = {
         "vehicles": VEHICLES, "cameras": 4, "pictures_by_each": PER_CAMERA, "grocery_items": ITEMS,
         "grocery_photos": 2 * PER_SPLIT, "px": PX, "epochs": EPOCHS,
-        "tables": {name: json.loads((WORK / name / "table.json").read_text()) for name in TABLES},
+        "tables": {name: read_table(WORK / name) for name in TABLES},
         "votes": _votes(cars, groceries),
         "machine": machine(),
         "date": date.today().isoformat(),  # noqa: DTZ011
     }  # fmt: skip
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+    write_results(RESULTS, report)
     print("\n".join((WORK / name / "table.md").read_text() for name in TABLES))
     print(json.dumps(report["votes"], indent=1))
 
 
 def _fill(name: str, data: Path) -> None:
-    given = {"--data": data, "-o": WORK / name, "--weights": WEIGHTS, "--pixels": PX, "--epochs": EPOCHS}
+    given = {"--data": data, "-o": WORK / name, "--pixels": PX, "--epochs": EPOCHS}
     words = [str(word) for pair in given.items() for word in pair]
-    command = [sys.executable, "-m", "trainer.cli", "table", name, *words]
+    command = [sys.executable, "-m", "trainer.cli", "table", name, *words, *TRUNK]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
 
 
 def _write_groceries(path: Path) -> None:
     """Write an index of the first items with enough photos, the same number of each in train and in test."""
-    with (DATA / "grocery/index.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] in ("train", "val")]
-    by_item: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for row in rows:
-        by_item[row["fine"]].append(row)
-    items = [item for item, of in sorted(by_item.items()) if len(of) >= 2 * PER_SPLIT][:: 2 if len(by_item) > 64 else 1]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        head = ("path", "split", "category", "item", "attribute:coarse", "attribute:family")
-        writer.writerow(head)
-        for item in items[:ITEMS]:
-            for number, row in enumerate(by_item[item][: 2 * PER_SPLIT]):
-                split = "train" if number < PER_SPLIT else "test"
-                writer.writerow((DATA / row["path"], split, "grocery", item, row["coarse"], row["family"]))
+    by_item = groceries_by_item()
+    items = [item for item, of in by_item.items() if len(of) >= 2 * PER_SPLIT][:: 2 if len(by_item) > 64 else 1]
+    rows = []
+    for item in items[:ITEMS]:
+        for number, row in enumerate(by_item[item][: 2 * PER_SPLIT]):
+            split = "train" if number < PER_SPLIT else "test"
+            rows.append((DATA / row["path"], split, "grocery", item, row["coarse"], row["family"]))
+    write_csv(path, ("path", "split", "category", "item", "attribute:coarse", "attribute:family"), rows)
 
 
 def _votes(cars: Path, groceries: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Return how often attributes of items that a gallery lacks are right, and their calibration, by sharpness."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name, data in ("rendered vehicles", cars), ("groceries", groceries):
-        request = Request(data, WORK, weights=str(WEIGHTS), pixels=PX)
+        request = Request(data, WORK, backbone=BACKBONE, weights=str(WEIGHTS), pixels=PX)
         vectors, samples = untuned_vectors(request, [s for s in read_samples(data) if s.split != "query"], PX)
         found[name] = {}
         for sharpness in SHARPNESS:

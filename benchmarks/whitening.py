@@ -15,9 +15,7 @@ benchmarks/results/whitening.json. Needs ../shared/data or $FINESIGHT_DATA. Groc
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import shutil
 import sys
 from collections import Counter
@@ -32,6 +30,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
+from benchmarks.results_file import write_results  # noqa: E402
+from benchmarks.shared_data import DATA, WEIGHTS, groceries, write_csv  # noqa: E402
 from dataset_formats.decode import read_picture  # noqa: E402
 from edge.gallery.item_vectors import shrink_to_centroid  # noqa: E402
 from edge.imaging.image import trim  # noqa: E402
@@ -48,8 +48,6 @@ from trainer.recipe import EmbedderRecipe  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
 from trainer.tasks.general_embedder import make_general_embedder  # noqa: E402
 
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data"))
-WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
 RESULTS = ROOT / "benchmarks/results/whitening.json"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MANY, FEW = 12, 3  # photos of an item
@@ -90,8 +88,7 @@ def main() -> None:
 
 def samples() -> list[dict[str, str]]:
     """List up to MANY photos of each item that `val` shows, its `val` photos and all iconic pictures."""
-    with (DATA / "grocery/index.csv").open(encoding="utf-8") as file:
-        every = list(csv.DictReader(file))
+    every = groceries()
     shown, count = {one["fine"] for one in every if one["split"] == "val"}, Counter[str]()
     listed = []
     for one in every:
@@ -166,12 +163,12 @@ def canvases(listed: list[dict[str, str]], spec: Preprocess) -> Iterator[np.ndar
 def recipe_of(arguments: argparse.Namespace, listed: list[dict[str, str]], tuned: frozenset[str]) -> EmbedderRecipe:
     """Return the recipe of the defaults, and write its index: the items of the training, or for `general` all."""
     index = arguments.work / f"{arguments.embedder}-{arguments.seed}.csv"
-    with index.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "split", "category", "item"])
-        for one in listed:
-            if one["split"] in ("train", "val") and (one["fine"] in tuned or not tuned):
-                writer.writerow([(DATA / one["path"]).resolve(), one["split"], "grocery", one["fine"]])
+    rows = [
+        (DATA / one["path"], one["split"], "grocery", one["fine"])
+        for one in listed
+        if one["split"] in ("train", "val") and (one["fine"] in tuned or not tuned)
+    ]
+    write_csv(index, ("path", "split", "category", "item"), rows)
     size = {"width": arguments.px, "height": arguments.px, "mean": MEAN, "std": STD}
     return EmbedderRecipe.model_validate(
         {
@@ -261,7 +258,7 @@ def write(rows: list[dict[str, object]]) -> None:
     own = {tuple(row[key] for key in keys) for row in rows}
     kept = [row for row in report["rows"] if tuple(row[key] for key in keys) not in own]
     report = {"machine": machine(), "date": date.today().isoformat(), "rows": kept + rows}  # noqa: DTZ011 as the others
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_results(RESULTS, report)
 
 
 if __name__ == "__main__":

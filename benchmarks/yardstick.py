@@ -14,9 +14,7 @@ weights in ../shared/data or $FINESIGHT_DATA.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import shutil
 import sys
 import time
@@ -34,6 +32,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.grocery import machine  # noqa: E402
+from benchmarks.shared_data import DATA, WEIGHTS, require, write_csv  # noqa: E402
 from dataset_formats.decode import read_picture  # noqa: E402
 from dataset_formats.records import Sample  # noqa: E402
 from edge.types import Image  # noqa: E402
@@ -45,8 +44,6 @@ from trainer.recipe import EmbedderRecipe  # noqa: E402
 from trainer.synthetic.write_dataset import write_dataset  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
 
-DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT / "../shared/data"))
-WEIGHTS = DATA / "weights/mobilenetv2_100_in1k.safetensors"
 RESULTS = ROOT / "benchmarks/results/yardstick.json"
 TRUNK_LR, CENTRE_LR, BATCH = 6e-4, 6e-3, 32
 
@@ -63,8 +60,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/yardstick", help="default: %(default)s")
     arguments = parser.parse_args()
-    if not WEIGHTS.is_file():
-        sys.exit(f"{WEIGHTS} is missing; set FINESIGHT_DATA to the folder that holds weights/")
+    require(WEIGHTS)
     keep_freed_memory()
     torch.set_num_threads(1)
     work = arguments.work.resolve()
@@ -109,17 +105,14 @@ def write_index(listed: list[Sample], work: Path, per_item: int) -> Path:
     """Write the first training pictures of each item that has validation pictures, and those."""
     searched = {sample.item for sample in listed if sample.split == "val"}
     shown: Counter[str] = Counter()
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "index.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", "split", "category", "item"))
-        for one in listed:
-            if one.item not in searched or one.split not in {"train", "val"}:
-                continue
-            shown[one.item] += one.split == "train"
-            if one.split == "val" or shown[one.item] <= per_item:
-                writer.writerow((one.path.resolve(), one.split, one.category, one.item))
-    return work / "index.csv"
+    rows = []
+    for one in listed:
+        if one.item not in searched or one.split not in {"train", "val"}:
+            continue
+        shown[one.item] += one.split == "train"
+        if one.split == "val" or shown[one.item] <= per_item:
+            rows.append((one.path.resolve(), one.split, one.category, one.item))
+    return write_csv(work / "index.csv", ("path", "split", "category", "item"), rows)
 
 
 def recipe_of(index: Path, arguments: argparse.Namespace) -> EmbedderRecipe:

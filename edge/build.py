@@ -15,7 +15,7 @@ from edge.bundle.pairs import Pair
 from edge.bundle.prove import Prove, prover
 from edge.bundle.slots import read_active
 from edge.bundle.starts import Starts
-from edge.config.schema import DeviceConfig, EngineConfig
+from edge.config.schema import DeviceConfig, EngineConfig, GalleryConfig
 from edge.engine_store.engine_store import EngineStore
 from edge.engine_store.process_memory import default_budget_bytes
 from edge.errors import FinesightError
@@ -259,14 +259,20 @@ def _load_with_finder(
     return replace(models, finder=finder)
 
 
-def load_state(state_dir: Path, engine: EngineConfig) -> LoadedModels:
+def load_state(state_dir: Path, engine: EngineConfig, gallery: GalleryConfig | None = None) -> LoadedModels:
     """Load the active bundle and gallery of a state folder, without a finder.
 
+    Args:
+        state_dir: the folder.
+        engine: how to run the models.
+        gallery: how sure a match must be; None: as the bundle says.
+
     Raises:
-        BundleError: none is activated, or one is damaged.
+        BundleError: none is activated, one is damaged, or the bundle has no threshold for what `gallery` promises.
         EngineError: a model cannot run here.
     """
-    return _load(*read_active(state_dir), engine, state_dir)
+    models = _load(*read_active(state_dir), engine, state_dir)
+    return models if gallery is None else replace(models, open_sets=at_operating_point(models.open_sets, gallery))
 
 
 def load_models(bundle_folder: Path | None, gallery_folder: Path | None, engine: EngineConfig) -> LoadedModels:

@@ -114,7 +114,8 @@ class Recogniser:
         Raises:
             FinesightError: as `load`.
         """
-        return cls(load_state(config.state_dir, config.engine), config.recognition.min_object_px)
+        models = load_state(config.state_dir, config.engine, config.gallery)
+        return cls(models, config.recognition.min_object_px)
 
     @classmethod
     def of_state(cls, state_dir: Path) -> Recogniser:

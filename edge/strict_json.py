@@ -19,6 +19,7 @@ MAX_DEPTH = 32
 _MAX_DIGITS = 19  # of an integer: as many as 64 bits hold
 _TOO_LARGE = 10**_MAX_DIGITS
 _PLAIN = json.JSONDecoder()
+_PLAIN_DEPTH = 3  # a list of objects of objects
 
 
 def parse_json(data: bytes | str, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
@@ -36,7 +37,8 @@ def parse_json(data: bytes | str, max_bytes: int, max_depth: int = MAX_DEPTH) ->
         encoded = data.encode() if isinstance(data, str) else data
         if len(encoded) > max_bytes:
             raise ValueError(f"found {len(encoded)} bytes of JSON, expected {max_bytes} at most")
-        if (depth := _depth(encoded)) > max_depth:
+        opened = encoded.count(b"[") + encoded.count(b"{")  # which is cheap to count, and no less than the depth
+        if opened > max_depth and (depth := _depth(encoded)) > max_depth:
             raise ValueError(f"found JSON {depth} levels deep, expected {max_depth} at most")
         parsed = _DECODER.decode(encoded.decode())
         if b"\\ud" in encoded.lower():  # half of a surrogate pair is not text
@@ -48,11 +50,12 @@ def parse_json(data: bytes | str, max_bytes: int, max_depth: int = MAX_DEPTH) ->
     return parsed
 
 
-def parse_flat_objects(texts: Sequence[Any], max_bytes: int) -> list[dict[str, Any]] | None:
-    """Parse many documents at once, several times as fast as one by one: objects of plain texts and numbers.
+def parse_plain_objects(texts: Sequence[Any], max_bytes: int) -> list[dict[str, Any]] | None:
+    """Parse many documents at once, several times as fast as one by one.
 
-    Each document holds one brace of each kind, first and last, and there are as many objects as documents: so none
-    reaches into the next one. With as many colons as keys, no key is there twice.
+    They are objects of plain texts and numbers, and of objects of such. There are as many objects as braces, so no
+    brace is in a text. Each document has as many braces of each kind, first and last, and there are as many outer
+    objects as documents: so none reaches into the next one. With as many colons as keys, no key is there twice.
 
     Args:
         texts: the documents.
@@ -70,16 +73,22 @@ def parse_flat_objects(texts: Sequence[Any], max_bytes: int) -> list[dict[str, A
         and joined.count("[") == 1
         and max(map(len, texts), default=0) <= max_bytes
     )
-    if not is_plain or not len(texts) == joined.count("{") == joined.count("}"):
+    if (
+        not is_plain
+        or any(text.count("{") != text.count("}") for text in texts)
+        or _depth(joined.encode()) > _PLAIN_DEPTH
+    ):
         return None
     try:
         found: list[dict[str, Any]] = _PLAIN.decode(joined)
     except ValueError:
         return None
-    numbers = [one for each in found for one in each.values() if type(one) is int or type(one) is float]
+    inner = [one for each in found for one in each.values() if type(one) is dict]
+    numbers = [one for each in (*found, *inner) for one in each.values() if type(one) is int or type(one) is float]
     are_plain = (
         len(found) == len(texts)
-        and joined.count(":") == sum(map(len, found))
+        and joined.count("{") == len(found) + len(inner)
+        and joined.count(":") == sum(map(len, found)) + sum(map(len, inner))
         and all(-_TOO_LARGE < one < _TOO_LARGE for one in numbers)
     )
     return found if are_plain else None
@@ -87,8 +96,6 @@ def parse_flat_objects(texts: Sequence[Any], max_bytes: int) -> list[dict[str, A
 
 def _depth(encoded: bytes) -> int:
     """Return how deep lists and objects are in each other; too much only where a document is not JSON."""
-    if (all_of_them := encoded.count(b"[") + encoded.count(b"{")) <= 1:
-        return all_of_them
     without_escapes = encoded.replace(b"\\\\", b"").replace(b'\\"', b"")
     characters = np.frombuffer(without_escapes, np.uint8)
     in_text = np.bitwise_xor.accumulate(characters == ord('"'))

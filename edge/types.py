@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]  # (h, w, 3), RGB
 Mask = NDArray[np.uint8]  # (h, w), 0 or 1
 FloatArray = NDArray[np.float32]
-UNFAMILIAR = 0.24  # sum of a crop's category probabilities where it is like nothing the classifier was trained on
+# Sum of a crop's category probabilities where it is like nothing the classifier was trained on. It is below the 0.25
+# that a match needs, see edge.recognition.decision.MIN_PROBABILITY.
+UNFAMILIAR = 0.24
 Silhouette = NDArray[
     np.uint8
 ]  # (512,): 64x64 bits, rows from the top, eight cells a byte, the first in the highest bit

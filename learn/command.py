@@ -22,21 +22,19 @@ from dataset_formats.records import Sample
 from edge.config.camera_url import parse_source
 from edge.durable import write_durably
 from edge.errors import TrainError
-from edge.file_names import hashed_file_name
 from learn.crops import INDEX_FILE, CropOptions, cut_scenes, report_of
-from learn.device_folder import KIOSK, clear, install_pair, run_command, write_configurations
+from learn.device_folder import KIOSK, clear, install_pair, write_configurations
 from learn.judge import Verdict, judge, listed_answers
 from learn.memory import read_memory, write_memory
 from learn.networks import make_embedder, measure_speed, recall_of
 from learn.open_detector import open_detector
 from learn.page import headline, render_page
-from learn.photos import PhotoSet, hold_out, read_photos, write_index
+from learn.photos import hold_out, read_photos, write_index
 from learn.plan import Photos, Plan, advice, make_plan, many
 from learn.scene_set import named_pictures, read_names
 from learn.steps import (
-    FALSE_ACCEPT,
+    INDEX,
     MEMORY,
-    MOST_HELD_OUT,
     PAGE,
     REPORT,
     WORK,
@@ -44,16 +42,15 @@ from learn.steps import (
     detector_key,
     embed,
     key_of,
+    left_out_of,
     notes_about,
+    pack,
     progress,
     say,
+    say_how_to_start,
 )
-from quantize.build_network import Policy
-from quantize.bundle.pack import PackOptions
-from quantize.command import PackSources, pack_bundle, saturates
-from quantize.dataset import Splits, read_data
+from quantize.command import PackSources
 from quantize.detector_specs import find_spec
-from quantize.open_set.fit_rules import NAMED_GATE
 from trainer.catalogue.items import item_id_of
 from trainer.disk_errors import report_disk_errors
 from trainer.loop.training_loop import keep_freed_memory
@@ -147,25 +144,23 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     photos = read_photos(options.photos, options.root, work / "photos", progress, options.labels)
     counts = Photos.of(photos.samples)
     say(f"{counts.told}; {weights.told}")
-    if photos.left_out:
-        say(_left_out(photos))
-    for line in advice(photos.samples, 3):
-        say(f"  {line}")
+    for line in (*left_out_of(photos.left_out, "photo"), *(f"  {text}" for text in advice(photos.samples, 3))):
+        say(line)
     samples = hold_out(photos)
     plan = _plan(options, weights, samples, counts, work)
     say(f"{_WORDS[plan.how]}; about {many(plan.minutes, 'minute')}: {plan.why}")
-    index = write_index(samples, work / "index.csv")
+    index = write_index(samples, work / INDEX)
     run, how = make_embedder(plan, index, weights, work)
     held_out = [sample for sample in samples if sample.split == "val"]
     _require_learned(run, counts, len(held_out))
-    bundle, warnings = _pack(options, run, index, work)
+    bundle, warnings = _pack(options, run, work)
     gallery, verdict = _embed_and_judge(bundle, samples, held_out, work)
     install_pair(options.out, bundle, gallery)
     name = options.shown_name
     kept = write_configurations(options.out, name, options.camera, detects=options.detector is not None)
     shown = {item_id_of(sample.item): sample for sample in reversed(samples) if sample.split == "train"}
     told = f"{how[0].upper()}{how[1:]}. {weights.told}. Input {plan.px} x {plan.px} pixels."
-    notes = _notes(bundle, photos)
+    notes = [*notes_about(bundle), *left_out_of(photos.left_out, "photo")]
     page = render_page(name, counts, verdict, told, advice(photos.samples), shown, notes)
     write_durably(options.out / PAGE, page.encode("utf-8"))
     report = {
@@ -185,21 +180,8 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     write_durably(options.out / REPORT, json.dumps(report, indent=1, ensure_ascii=False).encode("utf-8"))
     for line in (headline(verdict), *(f"note: {note}" for note in notes)):
         say(line)
-    say(f"page: {options.out / PAGE}")
-    if kept:
-        say(f"kept as they are: {', '.join(kept)}; delete one and run this again for a new one")
-    say(f"start: {run_command(options.out / KIOSK)}")
+    say_how_to_start(options.out, kept, KIOSK)
     return report
-
-
-def _notes(bundle: Path, photos: PhotoSet) -> list[str]:
-    """Say in plain words what a person must know beside the numbers."""
-    notes = notes_about(bundle)
-    return [*notes, _left_out(photos)] if photos.left_out else notes
-
-
-def _left_out(photos: PhotoSet) -> str:
-    return f"{many(len(photos.left_out), 'photo')} left out; the first: {photos.left_out[0]}"
 
 
 _WORDS = {"general": "nothing is trained, published features are used", "trained": "a network is trained"}
@@ -228,31 +210,11 @@ def _require_learned(run: Path, counts: Photos, held_out: int) -> None:
         )
 
 
-def _pack(options: LearnOptions, run: Path, index: Path, work: Path) -> tuple[Path, tuple[str, ...]]:
-    """Pack the run and the detector into a bundle, or return the bundle that was packed from them, and its warnings."""
-    bundle, memory = work / "bundle", read_memory(work / MEMORY)
-    detector = detector_key(options.detector)
-    key = key_of(memory.learned_from, run.name, detector, options.detector_spec)
-    if bundle.is_dir() and memory.packed_from == key:
-        return bundle, memory.warnings
-    clear(bundle, work / "gallery", work / "judged")
-    sequence = max(memory.sequence + 1, options.sequence)
-    shop = hashed_file_name(options.shown_name).replace("~", "-")
-    packed = pack_bundle(
-        PackOptions(
-            bundle_id=f"{shop}-{sequence}",
-            sequence=sequence,
-            out=bundle,
-            false_accept=FALSE_ACCEPT[run.name],
-            waived=frozenset({f"embedder-{run.name}.{NAMED_GATE}"}),  # the page says how little it names
-        ),
-        PackSources(embedders=(run,), detector=options.detector, detector_spec=options.detector_spec),
-        read_data(index, None, splits=Splits(gallery=("train",)), held_out_images=MOST_HELD_OUT),
-        Policy(fallback_fp32=True, saturates=saturates("this")),
-        progress=progress,
-    )
-    write_memory(work / MEMORY, replace(memory, packed_from=key, sequence=sequence, warnings=packed.warnings))
-    return bundle, packed.warnings
+def _pack(options: LearnOptions, run: Path, work: Path) -> tuple[Path, tuple[str, ...]]:
+    """Pack the run and the detector, see `learn.steps.pack`."""
+    sources = PackSources(embedders=(run,), detector=options.detector, detector_spec=options.detector_spec)
+    learned_from = read_memory(work / MEMORY).learned_from
+    return pack(options, sources, (learned_from, run.name, detector_key(options.detector), options.detector_spec))
 
 
 def _embed_and_judge(

@@ -11,9 +11,9 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class CutScenes:
     def counts(self, split: str | None = None) -> dict[str, int]:
         """Return the number of boxes of each kind; of one split, or of all."""
         found = Counter(row.kind for row in self.rows if split in (None, row.split))
-        return {kind: found[kind] for kind in ("matched", "added", "missed", "doubled", "unmatched", "hidden")}
+        return {kind: found[kind] for kind in get_args(Kind)}
 
 
 def rows_of(picture: AnnotatedPicture, found: list[Detection], options: CropOptions) -> Iterator[CropRow]:
@@ -148,7 +148,7 @@ def _cut(row: CropRow, image_rgb: Image, path: Path, margin: float) -> CropRow:
         return row
     box_px = row.found_px or row.true.box_px
     write_durably(path, encode_image(shrink(crop(image_rgb, box_px, margin), _LONGEST_PX), ".jpg", _QUALITY))
-    return CropRow(row.kind, row.scene, row.split, row.true, row.number, row.found_px, row.score, row.iou, path)
+    return replace(row, crop=path)
 
 
 def report_of(cut: CutScenes) -> dict[str, Any]:

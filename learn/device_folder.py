@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+from edge.bundle.bundle import read_bundle
 from edge.bundle.install import install_bundle, install_gallery
+from edge.bundle.layout import SLOTS, slot_folder
 from edge.bundle.slots import activate
 from edge.durable import write_durably
+from edge.errors import BundleError
 from edge.file_names import hashed_file_name
 
 KIOSK, CAMERA, STATE = "kiosk.yaml", "camera.yaml", "state"
@@ -66,6 +70,15 @@ def install_pair(folder: Path, bundle: Path, gallery: Path) -> None:
     state.mkdir(parents=True, exist_ok=True)
     slot = install_bundle(bundle, state)
     activate(state, slot, install_gallery(gallery, state))
+
+
+def last_sequence(folder: Path, *bundles: Path) -> int:
+    """Return the largest sequence number of the bundles in the folder's state and of these; 0: none can be read."""
+    last = 0
+    for bundle in (*(slot_folder(folder / STATE, slot) for slot in SLOTS), *bundles):
+        with suppress(BundleError):
+            last = max(last, read_bundle(bundle, verify=False).manifest.sequence)
+    return last
 
 
 def write_configurations(folder: Path, name: str, source: str, *, detects: bool) -> list[str]:

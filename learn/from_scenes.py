@@ -19,7 +19,7 @@ from dataset_formats.records import Sample
 from edge.durable import write_durably
 from edge.types import Box
 from learn.crops import BOXES_FILE
-from learn.device_folder import install_pair, run_command, write_configurations
+from learn.device_folder import CAMERA, install_pair, write_configurations
 from learn.judge import listed_answers
 from learn.networks import recall_of
 from learn.page import headline, render_page
@@ -30,7 +30,6 @@ from learn.scene_networks import MadeEmbedder
 from learn.scene_set import SceneSet, read_scenes
 from learn.scene_steps import (
     CROPS,
-    INDEX,
     SCENES,
     Shop,
     count_scenes,
@@ -43,13 +42,23 @@ from learn.scene_steps import (
     train_the_detector,
     train_the_embedders,
 )
-from learn.steps import PAGE, REPORT, WORK, LearnOptions, embed, notes_about, progress, say
+from learn.steps import (
+    INDEX,
+    PAGE,
+    REPORT,
+    WORK,
+    LearnOptions,
+    embed,
+    left_out_of,
+    notes_about,
+    progress,
+    say,
+    say_how_to_start,
+)
 from trainer.catalogue.items import item_id_of
 from trainer.disk_errors import report_disk_errors
 from trainer.loop.training_loop import keep_freed_memory
 from trainer.models.published_weights import choose_weights
-
-CAMERA = "camera.yaml"
 
 
 def learn_from_scenes(options: LearnOptions) -> dict[str, Any]:
@@ -77,8 +86,8 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     scenes = read_scenes(options.photos, options.root, work / SCENES, progress, options.names)
     counts = count_scenes(scenes)
     say(f"{many(counts.pictures, 'picture')} to learn from, with {many(counts.boxes, 'box', 'boxes')}; {weights.told}")
-    if scenes.left_out:
-        say(_left_out(scenes))
+    for line in left_out_of(scenes.left_out, "picture"):
+        say(line)
     shop = plan_shop(options, weights, scenes)
     report = {
         "scenes": _scenes_report(scenes),
@@ -93,10 +102,6 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     if scenes.naming == "one_level":
         say("the boxes have one name each, so these are items of one category; --names FILE gives them categories")
     return {**report, **_recognise(shop, samples)}
-
-
-def _left_out(scenes: SceneSet) -> str:
-    return f"{many(len(scenes.left_out), 'picture')} left out; the first: {scenes.left_out[0]}"
 
 
 def _scenes_report(scenes: SceneSet) -> dict[str, Any]:
@@ -140,10 +145,7 @@ def _recognise(shop: Shop, samples: list[Sample]) -> dict[str, Any]:
     _write_page(shop, samples, found, embedders)
     say(headline(found.verdict))
     say(f"{found.all_right} of {many(found.pictures, 'picture')} that were held out are right in every object")
-    say(f"page: {options.out / PAGE}")
-    if kept:
-        say(f"kept as they are: {', '.join(kept)}; delete one and run this again for a new one")
-    say(f"start: {run_command(options.out / CAMERA)}")
+    say_how_to_start(options.out, kept, CAMERA)
     return {
         "classifier": None if classifier is None else told(classifier),
         "embedders": [
@@ -185,7 +187,7 @@ def _write_page(shop: Shop, samples: Sequence[Sample], found: SceneVerdict, embe
     given = shop.options.detector
     detector = "A detector was trained on the boxes, and" if given is None else f"The detector {given.name}"
     text = f"{detector} cut the objects out. {how}. {shop.weights.told}."
-    notes = [*notes_about(shop.work / "bundle"), *([_left_out(shop.scenes)] if shop.scenes.left_out else [])]
+    notes = [*notes_about(shop.work / "bundle"), *left_out_of(shop.scenes.left_out, "picture")]
     name = shop.options.shown_name
     page = render_page(name, Photos.of(labelled), found.verdict, text, advice(labelled), shown, notes)
     write_durably(shop.options.out / PAGE, page.encode("utf-8"))

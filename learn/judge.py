@@ -12,9 +12,10 @@ from dataset_formats.records import Sample
 from edge.build import load_models
 from edge.config.schema import EngineConfig
 from edge.imaging.image import read_image
+from edge.recogniser import RecognisedObject
 from edge.recognition.recognise_image import recognise_image
 from edge.telemetry.timing import Timings
-from edge.types import Box
+from edge.types import Box, Decision
 from trainer.catalogue.items import item_id_of
 from trainer.evaluation.answers import ListedAnswer, Outcome, list_answers
 
@@ -100,6 +101,17 @@ def listed_answers(verdict: Verdict, sources: Mapping[str, tuple[Path, Box | Non
     )  # fmt: skip
 
 
+def answer_of(sample: Sample, found: Decision | RecognisedObject) -> Answer:
+    """Return how an object was answered."""
+    named = found.match.item_id if found.match else None
+    nearest = named or (found.top[0].item_id if found.top else "")
+    outcome: Outcome = "unknown" if named is None else "right" if named == item_id_of(sample.item) else "wrong"
+    category = found.category.name if found.category else ""
+    probability = found.match.probability if found.match else None
+    similarity = found.top[0].score if found.top else None
+    return Answer(sample, outcome, nearest, category == sample.category, probability, similarity)
+
+
 def judge(bundle: Path, gallery: Path, held_out: Iterable[Sample]) -> Verdict:
     """Recognise every held-out photo.
 
@@ -117,11 +129,5 @@ def judge(bundle: Path, gallery: Path, held_out: Iterable[Sample]) -> Verdict:
         timings = Timings()
         decision = recognise_image(models, read_image(sample.path), 1, timings)
         spent.append(sum(timings.stages_ms.values()))
-        own, named = item_id_of(sample.item), decision.match.item_id if decision.match else None
-        nearest = named or (decision.top[0].item_id if decision.top else "")
-        outcome: Outcome = "unknown" if named is None else "right" if named == own else "wrong"
-        category = decision.category.name if decision.category else ""
-        probability = decision.match.probability if decision.match else None
-        similarity = decision.top[0].score if decision.top else None
-        answers.append(Answer(sample, outcome, nearest, category == sample.category, probability, similarity))
+        answers.append(answer_of(sample, decision))
     return Verdict(tuple(answers), sorted(spent)[len(spent) // 2] if spent else 0.0)

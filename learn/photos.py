@@ -117,18 +117,27 @@ def _has_split_folders(source: Path) -> bool:
     return any(split_from_name(path.name) for path in source.iterdir() if path.is_dir())
 
 
+def copy_path(picture: Path, folder: Path, *parts: object) -> Path:
+    """Return where the copy of a picture lies, or of a part of it: a changed picture has another copy.
+
+    Raises:
+        CaptureError: the picture cannot be read.
+    """
+    try:
+        status = picture.stat()
+    except OSError as error:
+        raise CaptureError(f"{picture}: cannot read: {error.strerror}") from error
+    key = "\0".join(map(str, (picture.absolute(), status.st_size, status.st_mtime_ns, *parts)))
+    return folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.jpg"
+
+
 def _copy(sample: Sample, folder: Path) -> Path:
     """Return the path of a picture's copy; make it if there is none.
 
     Raises:
         CaptureError: the picture cannot be read.
     """
-    try:
-        status = sample.path.stat()
-    except OSError as error:
-        raise CaptureError(f"{sample.path}: cannot read: {error.strerror}") from error
-    key = f"{sample.path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0{sample.box_px}"
-    path = folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.jpg"
+    path = copy_path(sample.path, folder, sample.box_px)
     if path.is_file():
         return path
     image_rgb = read_picture(sample.path)[0]

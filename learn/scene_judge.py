@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from dataset_formats.records import AnnotatedPicture, NamedBox, Sample
-from edge.recogniser import RecognisedObject, Recogniser
+from edge.recogniser import Recogniser
 from edge.types import Box
 from learn.box_matches import match_boxes
-from learn.judge import Answer, Verdict
-from trainer.catalogue.items import item_id_of
-from trainer.evaluation.answers import Outcome
+from learn.judge import Answer, Verdict, answer_of
 from trainer.recipe import LEAST_VISIBLE
 
 CropOf = Mapping[tuple[Path, int], Path]  # by scene and number of the true box: the picture that was cut out
@@ -64,7 +62,7 @@ def judge_scenes(
             number, box = own[match.true]
             path = (crops or {}).get((picture.path, number), picture.path)
             places[path.name] = (picture.path, box.box_px)
-            told.append(_answer(found[match.found], Sample(path, picture.split, box.category, box.item)))
+            told.append(answer_of(Sample(path, picture.split, box.category, box.item), found[match.found]))
         named_extra = sum(found[row].match is not None for row in matches.unmatched)
         answers += told
         missed, extra, count = missed + len(matches.missed), extra + named_extra, count + 1
@@ -75,12 +73,3 @@ def judge_scenes(
 
 def _of(numbered: list[tuple[int, NamedBox]]) -> list[NamedBox]:
     return [box for _, box in numbered]
-
-
-def _answer(found: RecognisedObject, sample: Sample) -> Answer:
-    named = found.match.item_id if found.match else None
-    nearest = named or (found.top[0].item_id if found.top else "")
-    outcome: Outcome = "unknown" if named is None else "right" if named == item_id_of(sample.item) else "wrong"
-    category = found.category.name if found.category else ""
-    similarity = found.top[0].score if found.top else None
-    return Answer(sample, outcome, nearest, category == sample.category, found.probability, similarity)

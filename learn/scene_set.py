@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from dataset_formats.records import ONE_CATEGORY, AnnotatedPicture, Annotation, 
 from edge.durable import write_durably
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import encode_image, shrink
+from learn.photos import copy_path
 from trainer.data.duplicates import near_duplicate_of
 from trainer.data.split import resplit_pictures
 from trainer.recipe import Split
@@ -159,12 +159,7 @@ def _copy(picture: AnnotatedPicture, folder: Path) -> AnnotatedPicture:
     Raises:
         CaptureError: the picture cannot be read.
     """
-    try:
-        status = picture.path.stat()
-    except OSError as error:
-        raise CaptureError(f"{picture.path}: cannot read: {error.strerror}") from error
-    key = f"{picture.path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}"
-    path = folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.jpg"
+    path = copy_path(picture.path, folder)
     image_rgb = read_picture(picture.path)[0]
     height, width = image_rgb.shape[:2]
     small = shrink(image_rgb, LONGEST_PX)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dataset_formats.records import Sample
-from edge.durable import write_durably
 from edge.errors import TrainError
-from edge.file_names import hashed_file_name
 from learn.crops import BOXES_FILE, INDEX_FILE, REPORT_FILE, CropOptions, cut_scenes
 from learn.device_folder import clear
+from learn.memory import read_memory, write_memory
 from learn.networks import measure_speed
 from learn.open_detector import open_detector
 from learn.plan import Speed, many
@@ -36,17 +35,12 @@ from learn.scene_networks import (
 )
 from learn.scene_plan import SceneCounts, ScenePlan, make_scene_plan
 from learn.scene_set import SCENES_FILE, SceneSet
-from learn.steps import FALSE_ACCEPT, MEMORY, MOST_HELD_OUT, WORK, LearnOptions, detector_key, key_of, progress, say
-from quantize.build_network import Policy
-from quantize.bundle.pack import PackOptions
-from quantize.command import PackSources, named_sources, pack_bundle, saturates
-from quantize.dataset import Splits, read_data
-from quantize.open_set.fit_rules import NAMED_GATE
+from learn.steps import INDEX, MEMORY, WORK, LearnOptions, detector_key, key_of, pack, progress, say
+from quantize.command import PackSources
 from trainer.data.dataset import read_samples
 from trainer.models.published_weights import PublishedWeights
 
-SCENES, CROPS, INDEX = "scenes", "crops", "index.csv"
-_TRAINED = ("detector", "classifier", "embedders")  # folders
+SCENES, CROPS, DETECTOR = "scenes", "crops", "detector"  # folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +61,12 @@ class Shop:
     @property
     def detector(self) -> Path:
         """Return the detector: the given one, or the run folder of the one that is trained."""
-        return self.options.detector or self.work / "detector"
+        return self.options.detector or self.work / DETECTOR
 
     @property
     def learned_pictures(self) -> int:
         """Return the number of pictures to learn from."""
         return sum(one.split == "train" for one in self.scenes.pictures)
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """What earlier runs of this command left in its folder."""
-
-    learned_from: str = ""  # key of the scenes, names, weights and minutes
-    plan: ScenePlan | None = None
-    speed: Speed | None = None
-    packed_from: str = ""
-    sequence: int = 0
-    warnings: tuple[str, ...] = ()
 
 
 def count_scenes(scenes: SceneSet) -> SceneCounts:
@@ -99,16 +81,17 @@ def count_scenes(scenes: SceneSet) -> SceneCounts:
 def plan_shop(options: LearnOptions, weights: PublishedWeights, scenes: SceneSet) -> Shop:
     """Make a plan, or take that of an interrupted run over these scenes; other scenes begin again."""
     work = options.out / WORK
-    memory = _read_memory(work / MEMORY)
+    memory = read_memory(work / MEMORY)
     given = weights.backbone, weights.pretrained, options.minutes, detector_key(options.detector), options.detector_spec
     key = key_of(*given, scenes.pictures, scenes.labels)
-    if memory.plan is None or memory.speed is None or memory.learned_from != key:
-        clear(*(work / name for name in (*_TRAINED, CROPS)))
+    if memory.scene_plan is None or memory.speed is None or memory.scenes_from != key:
+        own = [] if options.detector else [DETECTOR]  # a given detector may be the one that was trained here
+        clear(*(work / name for name in (*own, CROPS, "classifier", "embedders")))
         speed = measure_speed(weights)
         plan = make_scene_plan(count_scenes(scenes), speed, options.minutes)
-        _write_memory(work / MEMORY, replace(memory, learned_from=key, plan=plan, speed=speed))
+        write_memory(work / MEMORY, replace(memory, scenes_from=key, scene_plan=plan, speed=speed))
         return Shop(options, weights, scenes, plan, speed)
-    return Shop(options, weights, scenes, memory.plan, memory.speed)
+    return Shop(options, weights, scenes, memory.scene_plan, memory.speed)
 
 
 def train_the_detector(shop: Shop) -> dict[str, Any]:
@@ -205,64 +188,17 @@ def train_the_embedders(shop: Shop, learned: Sequence[Sample], *, by_category: b
 def pack_the_bundle(
     shop: Shop, classifier: Trained | None, embedders: Sequence[MadeEmbedder]
 ) -> tuple[Path, tuple[str, ...]]:
-    """Pack all networks into a bundle, or return the bundle that was packed from them, and its warnings.
+    """Pack all networks, see `learn.steps.pack`.
 
     Raises:
         QuantizeError, BundleError, EngineError: packing failed.
     """
-    options, work = shop.options, shop.work
-    bundle, memory = work / "bundle", _read_memory(work / MEMORY)
-    made = [(one.run.parent.name, one.run.name, one.categories) for one in embedders]
-    key = key_of(memory.learned_from, classifier is None, made)
-    if bundle.is_dir() and memory.packed_from == key:
-        return bundle, memory.warnings
-    clear(bundle, work / "gallery", work / "judged")
-    sequence = max(memory.sequence + 1, options.sequence)
     sources = PackSources(
         detector=shop.detector,
-        detector_spec=options.detector_spec,
+        detector_spec=shop.options.detector_spec,
         classifier=None if classifier is None else classifier.run,
         embedders=tuple(one.run for one in embedders),
     )
-    false_accept = min(FALSE_ACCEPT[one.run.name] for one in embedders)
-    packed = pack_bundle(
-        _pack_options(options, sources, bundle, sequence, false_accept),
-        sources,
-        read_data(
-            work / INDEX, work / SCENES / SCENES_FILE, splits=Splits(gallery=("train",)), held_out_images=MOST_HELD_OUT
-        ),
-        Policy(fallback_fp32=True, saturates=saturates("this")),
-        progress=progress,
-    )
-    _write_memory(work / MEMORY, replace(memory, packed_from=key, sequence=sequence, warnings=packed.warnings))
-    return bundle, packed.warnings
-
-
-def _pack_options(
-    options: LearnOptions, sources: PackSources, bundle: Path, sequence: int, false_accept: float
-) -> PackOptions:
-    shop_id = hashed_file_name(options.shown_name).replace("~", "-")
-    embedders = [name for name, _, _ in named_sources(sources) if name.startswith("embedder")]
-    waived = frozenset(f"{name}.{NAMED_GATE}" for name in embedders)  # the page says how little it names
-    return PackOptions(f"{shop_id}-{sequence}", sequence, bundle, false_accept=false_accept, waived=waived)
-
-
-def _read_memory(path: Path) -> _Memory:
-    """Read the memory; a missing or damaged file, or one of another version, is none."""
-    try:
-        found = json.loads(path.read_bytes())
-        plan, speed = found["plan"], found["speed"]
-        return _Memory(
-            str(found["learned_from"]),
-            None if plan is None else ScenePlan(**plan),
-            None if speed is None else Speed(**speed),
-            str(found["packed_from"]),
-            int(found["sequence"]),
-            tuple(map(str, found["warnings"])),
-        )
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return _Memory()
-
-
-def _write_memory(path: Path, memory: _Memory) -> None:
-    write_durably(path, json.dumps(asdict(memory), indent=1).encode("utf-8"))
+    made = [(one.run.parent.name, one.run.name, one.categories) for one in embedders]
+    key = read_memory(shop.work / MEMORY).scenes_from, classifier is None, made
+    return pack(shop.options, sources, key, shop.work / SCENES / SCENES_FILE)

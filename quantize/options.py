@@ -95,6 +95,13 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
     _add_data(pack)
     _add_cpu(pack)
     _add_speedup(pack)
+    _add_forms(pack)
+    _add_thresholds(pack)
+    _add_vectors(pack)
+    _add_base(pack)
+
+
+def _add_forms(pack: argparse.ArgumentParser) -> None:
     pack.add_argument("--precision", choices=["auto", "fp32"], default="auto", help="fp32 skips INT8 (default: auto)")
     pack.add_argument(
         "--targets",
@@ -118,6 +125,9 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         "--keep-both", action="store_true", help="also pack the other form of each model, FP32 or INT8, if accurate"
     )
     pack.add_argument("--no-probes", action="store_true", help="pack without golden probes")
+
+
+def _add_thresholds(pack: argparse.ArgumentParser) -> None:
     pack.add_argument(
         "--false-accept",
         type=_between_0_and_1,
@@ -131,6 +141,9 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         help="share of all names that may be wrong, such as 0.01 for 1 in 100: the lowest threshold for which the "
         "held-out pictures show it with 95 %% confidence; refused where they cannot (instead of --false-accept)",
     )
+
+
+def _add_vectors(pack: argparse.ArgumentParser) -> None:
     pack.add_argument(
         "--classifier-share",
         type=_from_0_below_1,
@@ -167,6 +180,9 @@ def _add_pack(pack: argparse.ArgumentParser) -> None:
         "crop or moved and scaled to a norm; iou_only, as published: alone, over the nearest items; or not at all "
         "(default: where a new localiser gains more than chance on held-out crops)",
     )
+
+
+def _add_base(pack: argparse.ArgumentParser) -> None:
     pack.add_argument("--work", type=Path, help="folder to keep the exported and quantised models in")
     pack.add_argument("--base", type=Path, help="base bundle: keep its models, unchanged, unless you give a new one")
     pack.add_argument(

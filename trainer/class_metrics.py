@@ -32,6 +32,11 @@ class LabelledBoxes:
         chosen = self.labels == label
         return Boxes(self.boxes_px[chosen], self.scores[chosen])
 
+    @property
+    def unlabelled(self) -> Boxes:
+        """All boxes, whatever their labels."""
+        return Boxes(self.boxes_px, self.scores)
+
     def at_least(self, score: float) -> LabelledBoxes:
         """Return the boxes that score this much or more."""
         chosen = self.scores >= score

@@ -20,7 +20,7 @@ from trainer.tables.command import run_table
 
 if TYPE_CHECKING:
     from trainer.models.networks import ModelCard
-    from trainer.recipe import EmbedderRecipe
+    from trainer.recipe import AnyRecipe, EmbedderRecipe
 
 log = logging.getLogger(__name__)
 
@@ -72,21 +72,9 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.distributed import is_rank0, process_group
     from trainer.loop.training_loop import keep_freed_memory
     from trainer.model_setup import require_learned
-    from trainer.pasting.finder_world import make_worlds
     from trainer.quick import shortened
-    from trainer.recipe import (
-        ClassifierRecipe,
-        DetectorRecipe,
-        EmbedderRecipe,
-        FinderRecipe,
-        LocaliserRecipe,
-        load_recipe,
-    )
-    from trainer.tasks.classifier import train_classifier
-    from trainer.tasks.detector import train_detector
-    from trainer.tasks.finder import train_finder
+    from trainer.recipe import EmbedderRecipe, load_recipe
     from trainer.tasks.finetune import finetune_recipe
-    from trainer.tasks.localiser import train_localiser
 
     keep_freed_memory()
     recipe = load_recipe(args.config, args.set)
@@ -97,22 +85,32 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     if args.quick:
         recipe = shortened(recipe)
     with process_group(os.environ):
-        if isinstance(recipe, DetectorRecipe):
-            cards = [train_detector(recipe, args.out)]
-        elif isinstance(recipe, ClassifierRecipe):
-            cards = [train_classifier(recipe, args.out)]
-        elif isinstance(recipe, LocaliserRecipe):
-            cards = [train_localiser(recipe, args.out)]
-        elif isinstance(recipe, FinderRecipe):
-            cards = [train_finder(recipe, args.out, make_worlds(recipe, args.out))]
-        else:
-            cards = _train_embedders(args, recipe)
+        cards = _train_networks(args, recipe)
         if not is_rank0():
             return {}
     for card in cards:
         require_learned(card)
     metrics = {", ".join(card.categories) or card.kind: card.metrics for card in cards}
     return {"out": str(args.out), "metrics": metrics, "skipped": cards[0].data["skipped"]}
+
+
+def _train_networks(args: argparse.Namespace, recipe: AnyRecipe) -> list[ModelCard]:
+    from trainer.pasting.finder_world import make_worlds
+    from trainer.recipe import ClassifierRecipe, DetectorRecipe, FinderRecipe, LocaliserRecipe
+    from trainer.tasks.classifier import train_classifier
+    from trainer.tasks.detector import train_detector
+    from trainer.tasks.finder import train_finder
+    from trainer.tasks.localiser import train_localiser
+
+    if isinstance(recipe, DetectorRecipe):
+        return [train_detector(recipe, args.out)]
+    if isinstance(recipe, ClassifierRecipe):
+        return [train_classifier(recipe, args.out)]
+    if isinstance(recipe, LocaliserRecipe):
+        return [train_localiser(recipe, args.out)]
+    if isinstance(recipe, FinderRecipe):
+        return [train_finder(recipe, args.out, make_worlds(recipe, args.out))]
+    return _train_embedders(args, recipe)
 
 
 def _train_embedders(args: argparse.Namespace, recipe: EmbedderRecipe) -> list[ModelCard]:

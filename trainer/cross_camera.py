@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.inference.postprocess import unit_rows
 from edge.types import FloatArray
 from trainer.metrics import Items, Ranked, average_precision_at, rank, recall_at
 
@@ -74,8 +75,9 @@ def _trapezoid(ranked: Ranked) -> NDArray[np.float64]:
 def across_cameras(queries: Views, gallery: Views) -> dict[str, float]:
     """Return the mean measures of queries in a gallery, see `measures_across_cameras`; empty if none can be found."""
     found: dict[str, list[NDArray[np.float64]]] = {}
+    rows = unit_rows(gallery.vectors)
     for part in _chunks(len(queries), len(gallery)):
-        similar = np.asarray(_unit(queries.vectors[part]) @ _unit(gallery.vectors).T, np.float32)
+        similar = np.asarray(unit_rows(queries.vectors[part]) @ rows.T, np.float32)
         items, cameras = np.asarray(queries.items)[part], np.asarray(queries.cameras)[part]
         similar = without_own_camera(similar, items, cameras, gallery.items, gallery.cameras)
         for name, values in measures_across_cameras(rank(similar, items, gallery.items)).items():
@@ -87,10 +89,6 @@ def across_cameras(queries: Views, gallery: Views) -> dict[str, float]:
 def _chunks(queries: int, rows: int) -> Iterator[slice]:
     step = max(1, _CELLS // max(1, rows))
     return (slice(start, start + step) for start in range(0, queries, step))
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def have_cameras(cameras: Sequence[str]) -> bool:

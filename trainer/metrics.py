@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.inference.postprocess import decode_ltrb, iou_matrix, non_maximum_suppression, softmax
+from edge.inference.postprocess import iou_matrix, softmax
 from edge.types import FloatArray
 
 _DRAWN = 2**22  # most values of bootstrap draws in memory at a time
@@ -158,16 +158,10 @@ def bootstrap(values: NDArray[np.float64], seed: int = 0, draws: int = 1000) -> 
     return float(low), float(high)
 
 
-def decode_detections(
-    maps: list[FloatArray], strides: list[int], score_threshold: float, iou_threshold: float = 0.6
-) -> list[Boxes]:
-    """Decode the detector outputs of a batch to boxes in input pixels, picture by picture."""
-    found = []
-    for i in range(len(maps[0])):
-        boxes, scores, _ = decode_ltrb([level[i : i + 1] for level in maps], strides, score_threshold)
-        kept = non_maximum_suppression(boxes, scores, iou_threshold)
-        found.append(Boxes(boxes[kept], scores[kept]))
-    return found
+def measured(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
+    """Return the mean of per-picture values, its 95 % bootstrap interval, and their count."""
+    mean = float(values.mean()) if len(values) else 0.0
+    return {"mean": mean, "interval": list(bootstrap(values, seed)), "count": len(values)}
 
 
 def match_boxes(found: list[Boxes], truths: list[FloatArray], iou: float) -> tuple[FloatArray, NDArray[np.bool_]]:

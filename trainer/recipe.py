@@ -345,6 +345,10 @@ class EmbedderRecipe(_Recipe):
         if self.loss == "softmax":
             if self.margin is not None:
                 raise ValueError("margin: loss softmax has none; remove it, or choose another loss")
+            if not self.anchor and (self.decorrelation or self.hdcl_from < 1):
+                raise ValueError(
+                    "anchor 0 trains without the softmax; remove decorrelation and hdcl_from, or set anchor"
+                )
         elif wrong := [key for key, value in others.items() if getattr(self, key) != value]:
             raise ValueError(
                 f"loss {self.loss} replaces the softmax and the pairwise losses; remove {', '.join(wrong)}"

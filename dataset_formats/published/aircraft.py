@@ -19,7 +19,7 @@ from dataset_formats.text_files import is_file, read_lines, require_file
 from edge.types import Box
 
 _CATEGORY = "aircraft"
-_PLACES = ("", "data", *(f"{a}{b}data" for a in ("fgvc-aircraft-2013b/",) for b in ("", "fgvc-aircraft-2013b/")))
+_PLACES = ("", "data", "fgvc-aircraft-2013b/data", "fgvc-aircraft-2013b/fgvc-aircraft-2013b/data")
 _SPLITS = ("train", "val", "test")
 _TABLE = "images_{}_{}.txt"
 _BANNER = "pictures end in a banner of 20 rows with a name, which shows what they have in common; set cut_to_box: true"

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import GalleryError
-from edge.gallery.limits import parse_metadata, text_problem
+from edge.gallery.limits import MAX_METADATA_BYTES, parse_metadata, text_problem
 from edge.gallery.store_file import open_store
+from edge.strict_json import parse_plain_objects
 from edge.types import Attribute, Hit
 
 ATTRIBUTES = "attributes"  # metadata key
@@ -23,6 +24,7 @@ MAX_NAME_CHARACTERS, MAX_VALUE_CHARACTERS = 64, 256
 # are within 3 points as often right as at 0.01, and the confidence in those that are hard to see is half as far from
 # that, though farther for colour (benchmarks/results/vehicles.json).
 SHARPNESS = 0.05
+_CHUNK_ROWS = 4096  # items whose metadata is parsed at once
 
 Attributes = Mapping[str, str]  # value by name
 
@@ -53,14 +55,21 @@ def read_attributes(path: Path) -> dict[str, Attributes]:
     found: dict[str, Attributes] = {}
     shared: dict[str, Attributes] = {}
     with open_store(path) as store:
-        for item_id, metadata in store.execute(query, (f'"{ATTRIBUTES}"',)):
-            try:
-                attributes = attributes_of(parse_metadata(metadata))
-            except ValueError as error:
-                raise GalleryError(f"{path}: damaged metadata: {error}") from error
-            if attributes:
-                found[item_id] = shared.setdefault(repr(attributes), attributes)
+        cursor = store.execute(query, (f'"{ATTRIBUTES}"',))
+        while chunk := cursor.fetchmany(_CHUNK_ROWS):
+            for (item_id, _), metadata in zip(chunk, _parsed(path, [text for _, text in chunk]), strict=True):
+                if attributes := attributes_of(metadata):
+                    found[item_id] = shared.setdefault(repr(attributes), attributes)
     return found
+
+
+def _parsed(path: Path, texts: Sequence[Any]) -> Sequence[dict[str, Any]]:
+    if (plain := parse_plain_objects(texts, MAX_METADATA_BYTES)) is not None:
+        return plain
+    try:
+        return [parse_metadata(text) for text in texts]
+    except ValueError as error:
+        raise GalleryError(f"{path}: damaged metadata: {error}") from error
 
 
 def joined(by_category: Mapping[str, Mapping[str, Attributes]]) -> dict[str, Attributes]:

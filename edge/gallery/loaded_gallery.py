@@ -135,7 +135,7 @@ class _Loader:
             else:
                 small[category] = _read(model, gallery, category, space_id)
                 loaded.indexes[category] = build_index(small[category])
-            if of_items := read_attributes(gallery.path(category)):
+            if of_items := self._attributes(gallery, category):
                 loaded.attributes[category] = of_items
             # thresholds for an older space were fitted without silhouettes
             rule = None if declared else model.outline.get(category)
@@ -162,6 +162,13 @@ class _Loader:
         items = shrink_items_to_centroid(items, model.gathering, in_place=True)
         cache = self._cache.of(path) if self._cache is not None else None
         return build_index(items, self._kind, cache=cache, key=source.key)
+
+    def _attributes(self, gallery: Gallery, category: str) -> dict[str, Attributes]:
+        """Return the attributes of a category's items: the previous ones if its store is large and the same."""
+        old, new = self._previous.sources.get(category), self.loaded.sources.get(category)
+        if old is not None and new is not None and old.sha256 == new.sha256:
+            return self._previous.attributes.get(category, {})
+        return read_attributes(gallery.path(category))
 
     def _changed(self, category: str, found: Changes, gathering: float) -> Index:
         started = time.monotonic()

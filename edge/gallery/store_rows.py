@@ -22,7 +22,7 @@ from edge.gallery.limits import parse_metadata, text_problem
 from edge.gallery.store_file import SCHEMA
 from edge.gallery.texts import Texts
 from edge.manifest import Head
-from edge.strict_json import parse_flat_objects, parse_json
+from edge.strict_json import parse_json, parse_plain_objects
 
 Heads = Annotated[list[Head], Field(min_length=1, max_length=16)]  # parts of a vector, in order
 _HEADS: TypeAdapter[list[Head]] = TypeAdapter(Heads)
@@ -113,7 +113,7 @@ def _item_problem(item_id: object, label: object, deleted: object) -> str | None
 
 def _read_negative(path: Path, ids: Sequence[str], metadata: Sequence[object]) -> Iterable[bool]:
     """Check the metadata of some items, and return whether each is negative."""
-    plain = parse_flat_objects(metadata, limits.MAX_METADATA_BYTES) if metadata else []
+    plain = parse_plain_objects(metadata, limits.MAX_METADATA_BYTES) if metadata else []
     found = None if plain is None else [one.get(limits.NEGATIVE, False) for one in plain]
     return found if found is not None and set(map(type, found)) <= {bool} else _read_each(path, ids, metadata)
 

@@ -20,10 +20,10 @@ MIN_SEARCHED_RATIO = 0.05  # of the best category's probability: less likely one
 SEARCHED_BESIDE = 5
 SEARCHED_BESIDE_RATIO = 0.01
 MIN_CONFIRMABLE = 0.2  # of the threshold: no match, not even a taught one, confirms a less likely category
-MIN_PROBABILITY = 0.25  # of category and item together, of a match; no unfamiliar crop reaches it
+MIN_PROBABILITY = 0.25  # of category and item together, of a match; above UNFAMILIAR, so no unfamiliar crop reaches it
 # The same of a taught item, of which no category is likely where the bundle never saw such things: the ratio test of
 # edge.kiosk.taught_index decides about it.
-MIN_TAUGHT_PROBABILITY = 0.06
+MIN_TAUGHT_PROBABILITY = UNFAMILIAR * MIN_PROBABILITY
 
 
 def categories_to_search(

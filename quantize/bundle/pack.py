@@ -74,9 +74,8 @@ class PackOptions:
     compatible_with: tuple[Path, ...] = ()  # older bundles; their galleries are declared searchable if measured so
     tolerance: float = TOLERANCE  # largest allowed loss of Recall@1
     false_accept: float | None = None  # share of unknown objects that may be accepted, see quantize.fit_thresholds
-    risk: float | None = (
-        None  # share of wrong names among all names, instead of false_accept; see quantize.open_set.risk
-    )
+    # Share of wrong names among all names, instead of false_accept; see quantize.open_set.risk.
+    risk: float | None = None
     # Weight of the classifier's descriptor in each cosine; None: as in the base bundle, or 0.
     classifier_share: float | None = None
     # How far gallery vectors shrink to their centroid, see edge.gallery.item_vectors; None: as in the base bundle, or
@@ -223,13 +222,13 @@ def _copy_forms(network: Network, folder: Path, *, keep_both: bool) -> Model:
         shutil.copyfile(network.forms[target], folder / files[target])
     if network.spec.kind != "finder":
         return model_entry(network.spec, files, network.ship, network.why)
-    conversions: list[str | None] = [None, None]  # FP32, INT8
-    for number, find in enumerate((conversion_path, conversion_int8_path)):
-        source = find(network.forms["fp32"])
-        if number == 0 or ("ort-u8" in files and source.is_file()):
-            conversions[number] = f"models/{find(Path(network.name)).name}"
-            shutil.copyfile(source, folder / f"{conversions[number]}")
-    return model_entry(network.spec, files, network.ship, network.why, *conversions)
+    fp32 = network.forms["fp32"]
+    conversion, conversion_int8 = f"models/{conversion_path(Path(network.name)).name}", None
+    shutil.copyfile(conversion_path(fp32), folder / conversion)
+    if "ort-u8" in files and (source := conversion_int8_path(fp32)).is_file():
+        conversion_int8 = f"models/{conversion_int8_path(Path(network.name)).name}"
+        shutil.copyfile(source, folder / conversion_int8)
+    return model_entry(network.spec, files, network.ship, network.why, conversion, conversion_int8)
 
 
 def _copy_base_models(base: Bundle, contents: _BundleContents) -> None:

@@ -16,6 +16,7 @@ from edge.bundle.install import install_bundle, install_gallery
 from edge.capture.frame_source import CaptureOptions
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
+from edge.config.yaml_file import load_config
 from edge.errors import BundleError, CaptureError, ConfigError, FinesightError
 from edge.imaging.image import encode_image
 from edge.inference.stages import Detector
@@ -166,6 +167,14 @@ def test_shop_configuration_state_and_bundle_load_the_same_models(shop, scene):
         assert sorted((thing.label, thing.category.name) for thing in found[:3]) == names, (
             args
         )  # other forms, other order
+
+
+def test_configuration_says_how_sure_a_match_must_be(shop):
+    """A promise that the bundle cannot keep is refused, as by the device itself."""
+    config = load_config(shop / "kiosk.yaml", {})
+    promise = config.gallery.model_copy(update={"false_accept": 1e-6})
+    with pytest.raises(BundleError, match=r"gallery\.false_accept is 1e-06"):
+        Recogniser.of_device(config.model_copy(update={"gallery": promise}))
 
 
 def test_several_threads_get_the_answers_of_one(shop, scene):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.strict_json import parse_flat_objects, parse_json
+from edge.strict_json import parse_json, parse_plain_objects
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -75,12 +75,30 @@ def test_document_is_measured_before_it_is_parsed():
         parse_json(b"[12]", 3)
 
 
+VALUES = SCALARS | st.text('a{}[]:,"\\', max_size=4)
 ANY_DOCUMENT = st.one_of(
-    st.dictionaries(st.text("ab:{}", max_size=3), SCALARS | st.text('a{}[]:,"\\', max_size=4), max_size=3).map(
-        json.dumps
-    ),
+    st.dictionaries(
+        st.text("ab:{}", max_size=3),
+        VALUES | st.dictionaries(st.text("ab:{}", max_size=3), VALUES, max_size=2),
+        max_size=3,
+    ).map(json.dumps),
     st.sampled_from(
-        ['{"a":1', '"b":2}', '{"a":"', '{","b":1}', '{"a":1,"a":2}', '{"a":NaN}', '{"a":1e999}', "{}", "", "5"]
+        [
+            '{"a":1',
+            '"b":2}',
+            '{"a":{"b":1}',
+            '{"a":{"b":1,"b":2}}',
+            '{"a":1},{"b":{}}',
+            '{"a":{"b":{}}}',
+            '{"a":"',
+            '{","b":1}',
+            '{"a":1,"a":2}',
+            '{"a":NaN}',
+            '{"a":1e999}',
+            "{}",
+            "",
+            "5",
+        ]
     ),
 )
 
@@ -88,14 +106,17 @@ ANY_DOCUMENT = st.one_of(
 @WITHIN_LIMITS
 @given(st.lists(ANY_DOCUMENT, max_size=4))
 def test_documents_parsed_together_are_those_parsed_one_by_one(documents):
-    found = parse_flat_objects(documents, 1_000)
+    found = parse_plain_objects(documents, 1_000)
     if found is not None:
         assert found == [parse_json(document, 1_000) for document in documents]
 
 
-def test_flat_objects_are_parsed_together():
-    documents = ['{"size": 5, "name": "a b"}', "{}", '{"negative": true, "price": -1.5}']
-    assert parse_flat_objects(documents, 1_000) == [json.loads(document) for document in documents]
-    assert parse_flat_objects(documents, 10) is None
-    assert parse_flat_objects([*documents, "{"], 1_000) is None
-    assert parse_flat_objects(['{"a":"}', '{","b":1}'], 1_000) is None  # together they are one object
+def test_plain_objects_are_parsed_together():
+    documents = ['{"size": 5, "name": "a b"}', "{}", '{"negative": true, "price": -1.5}', '{"of": {"colour": "red"}}']
+    assert parse_plain_objects(documents, 1_000) == [json.loads(document) for document in documents]
+    assert parse_plain_objects(documents, 10) is None
+    assert parse_plain_objects([*documents, "{"], 1_000) is None
+    assert parse_plain_objects(['{"a":"}', '{","b":1}'], 1_000) is None  # together they are one object
+    assert parse_plain_objects(['{"a":{"b":1}', '{"c":2}}'], 1_000) is None
+    assert parse_plain_objects(['{"a":{"b":{}}}'], 1_000) is None
+    assert parse_plain_objects(['{":{"a":"}}'] * 4_000, 1_000) is None  # together they are very deep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from edge.imaging.image import read_image
 from edge.recognition.recognise_image import recognise_image
 from edge.telemetry.timing import Timings
 from learn.command import LearnOptions, learn
+from learn.steps import pack
+from quantize.command import PackSources
 from tests.learn.test_photos import shop, write_photo
 from trainer.cli import main
 
@@ -67,7 +70,7 @@ def test_an_interrupted_run_goes_on_and_does_not_begin_again(learned, monkeypatc
     options, report = learned
     before = bundle_id(options.out)
     monkeypatch.setattr("learn.command.measure_speed", lambda _: pytest.fail("planned again"))
-    monkeypatch.setattr("learn.command.pack_bundle", lambda *_, **__: pytest.fail("packed again"))
+    monkeypatch.setattr("learn.steps.pack_bundle", lambda *_, **__: pytest.fail("packed again"))
     assert learn(options)["plan"] == report["plan"]
     assert bundle_id(options.out) == before
 
@@ -77,11 +80,25 @@ def test_another_detector_is_packed_without_learning_again(learned, monkeypatch,
     (tmp_path / "detector.onnx").write_bytes(b"another")
     packed = []
     monkeypatch.setattr("learn.networks.make_general_embedder", lambda *_: pytest.fail("learned again"))
-    monkeypatch.setattr("learn.command.pack_bundle", lambda *given, **_: packed.append(given) or sys.exit())
+    monkeypatch.setattr("learn.steps.pack_bundle", lambda *given, **_: packed.append(given) or sys.exit())
     with pytest.raises(SystemExit):
         learn(replace(options, detector=tmp_path / "detector.onnx"))
     ((new, sources, *_),) = packed
     assert (sources.detector, new.sequence) == (tmp_path / "detector.onnx", 2)
+
+
+def test_the_next_bundle_is_newer_than_the_installed_one(learned, monkeypatch, tmp_path):
+    options, _ = learned
+    shutil.copytree(options.out / "state", tmp_path / "SHOP/state")
+    shutil.copytree(options.out / "work", tmp_path / "SHOP/work", ignore=shutil.ignore_patterns("learn.json", "bundle"))
+    packed = []
+    monkeypatch.setattr("learn.steps.pack_bundle", lambda *given, **_: packed.append(given) or sys.exit())
+    with pytest.raises(SystemExit):
+        pack(
+            replace(options, out=tmp_path / "SHOP"), PackSources(embedders=(options.out / "work/general",)), ("scenes",)
+        )
+    assert packed[0][0].sequence == 2
+    assert packed[0][0].bundle_id not in (bundle_id(options.out), "")
 
 
 def test_wrong_address_of_a_camera_is_told_before_anything_else(tmp_path, capsys):

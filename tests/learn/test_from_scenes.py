@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +15,12 @@ from edge.recogniser import Recogniser
 from learn.from_scenes import learn_from_scenes
 from learn.judge import Verdict
 from learn.page import headline
+from learn.scene_set import SceneSet
+from learn.scene_steps import plan_shop
 from learn.steps import LearnOptions
 from tests.learn.toy_scenes import find_bright, write_scenes
 from trainer.cli import main
+from trainer.models.published_weights import choose_weights
 
 
 class KilledError(Exception):
@@ -44,7 +50,7 @@ def options(tmp_path, lcnet, toy_detector):
 @pytest.mark.usefixtures("found_by_colour")
 def test_a_killed_run_goes_on_and_the_folder_starts(options, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr("learn.scene_steps.pack_bundle", killed)
+        patch.setattr("learn.steps.pack_bundle", killed)
         with pytest.raises(KilledError):
             learn_from_scenes(options)
     for step in ("measure_speed", "cut_scenes"):
@@ -102,6 +108,17 @@ def test_the_detector_is_trained_until_it_converges(options, monkeypatch):
     assert (recipe.optimiser.schedule, recipe.optimiser.watch) == ("plateau", "map50_95")
     assert recipe.optimiser.stop_after is not None
     assert (recipe.scenes.class_agnostic, run.name) == (True, "detector")
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_other_scenes_keep_a_detector_that_is_given(options, given, monkeypatch):
+    detector = options.out / "work/detector"
+    shutil.copytree(options.detector, detector)
+    monkeypatch.setattr("learn.scene_steps.measure_speed", killed)
+    options = replace(options, detector=detector if given else None)
+    with pytest.raises(KilledError):
+        plan_shop(options, choose_weights(options.weights), SceneSet(Path("scenes.json"), [], "named"))
+    assert detector.exists() == given
 
 
 @pytest.mark.parametrize(

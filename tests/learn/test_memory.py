@@ -7,9 +7,11 @@ import json
 import pytest
 
 from learn.memory import Memory, read_memory, write_memory
-from learn.plan import Plan
+from learn.plan import Plan, Speed
+from learn.scene_plan import ScenePlan
 
-MEMORY = Memory("photos", Plan("trained", 128, 96, 9, 11, "it fits"), "bundle", 3, ("ein Schlüssel fehlt",))
+PLAN, SCENE_PLAN = Plan("trained", 128, 96, 9, 11, "it fits"), ScenePlan(416, 320, 40, 128, 16, 20.0)
+MEMORY = Memory("photos", PLAN, "scenes", SCENE_PLAN, Speed(0.1, 0.02), "bundle", ("ein Schlüssel fehlt",))
 
 
 def test_memory_is_read_as_written(tmp_path):
@@ -25,8 +27,8 @@ def test_memory_is_read_as_written(tmp_path):
         "[]",
         "{}",
         "{" * 99_999,
-        json.dumps({"learned_from": "", "plan": {"px": 1}, "packed_from": "", "sequence": 0, "warnings": []}),
-        json.dumps({"learned_from": "", "plan": None, "packed_from": "", "sequence": "x", "warnings": []}),
+        json.dumps({"learned_from": "", "plan": {"px": 1}, "packed_from": "", "warnings": []}),
+        json.dumps({"learned_from": "", "plan": None, "packed_from": "", "warnings": None}),
     ],
 )
 def test_damaged_memory_is_none(tmp_path, text):

@@ -46,6 +46,8 @@ def write(folder: Path, text: str) -> Path:
         ("kind: embedder\ndata: {index: a.csv}\npeer: triplet", r"peer: no longer a recipe key; write `loss:`"),
         ("kind: embedder\ndata: {index: a.csv}\ndim: 0\nheads: [class, local]", r"dim 0 has no projection"),
         ("kind: embedder\ndata: {index: a.csv}\nloss: triplet\npairs: 1", r"loss triplet replaces.*remove pairs"),
+        ("kind: embedder\ndata: {index: a.csv}\nanchor: 0\ndecorrelation: 0.1", r"anchor 0 trains without the softmax"),
+        ("kind: embedder\ndata: {index: a.csv}\nanchor: 0\nhdcl_from: 0", r"anchor 0 trains without the softmax"),
         ("kind: embedder\ndata: {index: a.csv}\nmargin: 0.2", r"margin: loss softmax has none"),
         ("- a list", r"holds a list; write keys"),
         ("kind: [", r"recipe.yaml: not valid YAML"),

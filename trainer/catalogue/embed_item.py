@@ -31,7 +31,7 @@ from edge.types import FloatArray, Image
 from trainer.catalogue.items import CatalogueItem, CataloguePicture
 from trainer.catalogue.part_files import Record
 from trainer.catalogue.storage import read_picture_bytes
-from trainer.data.pictures import Pictures, clip_to_picture, cut_out_object, skip_picture
+from trainer.data.pictures import Pictures, clip_to_picture, cut_out_object, is_plain, skip_picture
 
 log = logging.getLogger(__name__)
 
@@ -243,8 +243,7 @@ def _read(
             last = (one.path, *_decoded(one.path, pictures))
         digests.append(last[1])
         if last[2] is not None and (fitted := clip_to_picture(one, last[2], pictures)) is not None:
-            plain = fitted.box_px is None and fitted.split in trimmed
-            yield cut_out_object(fitted, last[2], trimmed, margin), plain
+            yield cut_out_object(fitted, last[2], trimmed, margin), is_plain(fitted, trimmed)
 
 
 def _decoded(path: str, pictures: Pictures) -> tuple[str, Image | None]:

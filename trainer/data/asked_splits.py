@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from dataset_formats.records import Sample
+from dataset_formats.records import AnnotatedPicture, Sample
 from dataset_formats.splits import find_split
 from edge.errors import TrainError
 from trainer.data.dataset import choose
+from trainer.data.detection_sample import DetectionSample
 
 CATALOGUE = "catalogue"  # the split of reference pictures
+Scene = TypeVar("Scene", AnnotatedPicture, DetectionSample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,22 @@ def choose_asked(samples: Sequence[Sample], names: str, source: Path, option: st
     """
     splits = asked_splits(names, [sample.split for sample in samples], source, option)
     return Chosen([sample for split in splits for sample in choose(samples, [split])], splits)
+
+
+def scenes_of_splits(scenes: Sequence[Scene], asked: str | None, source: Path) -> list[Scene]:
+    """Return the scenes of the splits asked for, else of `val`, else of `test`; and those of no split.
+
+    A data set without splits is used as a whole.
+
+    Raises:
+        TrainError: the data set has no such split; the message lists those it has.
+    """
+    present = [scene.split for scene in scenes if scene.split]
+    if not present:
+        return list(scenes)
+    asked = asked or ("test" if "val" not in present and "test" in present else "val")
+    splits = asked_splits(asked, present, source, "--query")
+    return [scene for scene in scenes if not scene.split or scene.split in splits]
 
 
 def choose_queries(samples: Sequence[Sample], asked: str | None, source: Path) -> Chosen:

@@ -84,7 +84,12 @@ def cut_out_object(sample: Any, image: Image, trimmed: Sequence[str], margin: fl
         return image
     if sample.box_px is not None:
         return np.ascontiguousarray(crop(image, sample.box_px, margin))
-    return trim(image, margin) if sample.split in trimmed else image
+    return trim(image, margin) if is_plain(sample, trimmed) else image
+
+
+def is_plain(sample: Any, trimmed: Sequence[str]) -> bool:
+    """Return whether the picture of a Sample shows its object alone, on a plain background."""
+    return sample.box_px is None and sample.split in trimmed
 
 
 def skip_picture(pictures: Pictures, why: str) -> None:

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 
 from edge.build import load_models
-from edge.bundle.bundle import read_bundle
 from edge.config.schema import EngineConfig
 from edge.errors import TrainError
-from edge.gallery.generation import read_gallery
 from edge.gallery.item_vectors import shrink_items_to_centroid
 from edge.gallery.search import build_index
-from edge.gallery.store import CategoryItems, read_category
 from edge.recognition.loaded_models import LoadedModels
+from trainer.evaluation.reference_gallery import stored_items
 from trainer.evaluation.shopping_lists import TrueObject, measure_lists, read_scene
 from trainer.recipe import LEAST_VISIBLE
 from trainer.synthetic.items import Item, catalogue
@@ -99,23 +97,15 @@ def _evaluate_level(
     return measure_lists(read, known, seed)
 
 
-def _read_categories(bundle: Path, gallery: Path) -> Iterator[tuple[str, CategoryItems]]:
-    manifest, generation = read_bundle(bundle, verify=False).manifest, read_gallery(gallery, verify=False)
-    for model in manifest.embedders:
-        for category in model.categories:
-            if category in generation.categories:
-                items = read_category(generation.path(category), model.space_id, model.dim)
-                yield category, shrink_items_to_centroid(items, model.gathering)
-
-
 def _item_ids(bundle: Path, gallery: Path) -> Mapping[str, tuple[str, ...]]:
-    return {category: tuple(items.item_ids) for category, items in _read_categories(bundle, gallery)}
+    return {category: tuple(items.item_ids) for category, _, items in stored_items(bundle, gallery)}
 
 
 def _indexes_without(bundle: Path, gallery: Path, left_out: Collection[str]) -> dict[str, Any]:
     """Build the search indexes of a gallery without some items."""
     indexes = {}
-    for category, items in _read_categories(bundle, gallery):
+    for category, model, stored in stored_items(bundle, gallery):
+        items = shrink_items_to_centroid(stored, model.gathering)
         kept = [i for i, item in enumerate(items.item_ids) if item not in left_out]
         rows = np.isin(items.row_item, kept)
         if not rows.any():

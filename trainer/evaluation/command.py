@@ -70,7 +70,7 @@ def run_evaluate(args: argparse.Namespace) -> dict[str, Any]:
     elif args.scenes is not None:
         report["own_scenes"] = _own_scenes(args, report["about"])
     if not (columns or any(report.get(part) for part in ("checkout", "detector", "own_scenes"))):
-        raise TrainError("nothing to evaluate: give --data with models, --checkout, or --detector with --scenes")
+        raise TrainError("nothing to evaluate: give --data with models, --checkout, or --scenes with a model")
     if args.out is not None:
         _write(args, report, columns, evaluation_set)
     return report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge.errors import TrainError
 from edge.types import FloatArray
 from trainer.class_metrics import map_by_label, mean_over_labels
-from trainer.data.asked_splits import asked_splits
+from trainer.data.asked_splits import scenes_of_splits
 from trainer.data.dataset import read_scenes
 from trainer.data.pictures import load_pictures
 from trainer.evaluation.evaluation_set import EvaluationSet
@@ -32,12 +32,12 @@ from trainer.evaluation.open_set import (
 from trainer.evaluation.predictions import Predictions, predict_queries, query_results
 from trainer.evaluation.reference_gallery import ReferenceGallery
 from trainer.evaluation.retrieval import RECALL_AT, retrieve, retrieve_among_all
-from trainer.evaluation.risk import RISKS, named_wrongly, risk_curve
+from trainer.evaluation.risk import RISKS, curve_of, named_wrongly, scores_and_errors
 from trainer.evaluation.vehicles import vehicle_tables
-from trainer.metrics import bootstrap, mean_over_classes, per_class
+from trainer.metrics import mean_over_classes, measured, per_class
 from trainer.models.networks import load_model
 from trainer.recipe import LEAST_VISIBLE
-from trainer.tasks.detector import scene_canvases, validate_detector
+from trainer.tasks.detector import measure_boxes, scene_canvases, validate_detector
 from trainer.tasks.detector_labels import detect_in_scenes
 
 log = logging.getLogger(__name__)
@@ -69,38 +69,18 @@ def evaluate_chain(
     closed_set = query_results(predictions, chain, set())
     open_set = query_results(predictions, chain, set(evaluation_set.left_out))
     stored = any(reference.ids is None for reference in references.values())
-    table: Table = {"protocol": "stored gallery" if stored else evaluation_set.protocol, "categories": {}}
+    table: Table = {"protocol": "stored gallery" if stored else evaluation_set.protocol}
     if predictions.probabilities is not None:
         table["coarse"] = _coarse(predictions, chain, evaluation_set.seed)
-    pooled: dict[str, list[NDArray[np.float64]]] = {}
-    fewest, twins = {}, {}
-    for category, reference in references.items():
-        rows, vectors = predictions.of_category(category)
-        found = retrieve(
-            reference, vectors, [predictions.queries[i].item for i in rows], predictions.query_ids[np.array(rows, int)]
-        )
-        twins[category] = _count_twins(reference, vectors)
-        if not found.measures:
-            continue
-        fewest[category] = found.fewest
-        results = [closed_set[rows[place]] for place in found.kept]
-        nearest_right = np.array([one.nearest == one.true_item for one in results], np.float64)
-        table["categories"][category] = {
-            **{name: _measure(values, evaluation_set.seed) for name, values in found.measures.items()},
-            "top_1_through_the_chain": _measure(nearest_right, evaluation_set.seed),
-            "items": len(reference.names),
-            "without_a_match": len(rows) - len(found.kept),
-        }
-        for name, values in found.measures.items():
-            pooled.setdefault(name, []).append(values)
-    table["retrieval"] = {name: _measure(np.concatenate(parts), evaluation_set.seed) for name, parts in pooled.items()}
+    found = _retrieved(predictions, references, closed_set, evaluation_set.seed)
+    table |= {"categories": found.categories, "retrieval": found.pooled}
     if among_all := retrieve_among_all(chain.embed, predictions, references):
-        table["retrieval_among_all"] = {name: _measure(v, evaluation_set.seed) for name, v in among_all.items()}
+        table["retrieval_among_all"] = {name: measured(v, evaluation_set.seed) for name, v in among_all.items()}
     known = [one for one in closed_set if one.known]
     right = np.array([one.nearest == one.true_item for one in known], np.float64)
-    table["end_to_end"] = {"top_1": _measure(right, evaluation_set.seed)} if known else {}
+    table["end_to_end"] = {"top_1": measured(right, evaluation_set.seed)} if known else {}
     table["without_a_match"] = len(closed_set) - len(known)
-    table["noticed"] = _noticed(fewest, twins, closed_set)
+    table["noticed"] = _noticed(found.fewest, found.twins, closed_set)
     for line in table["noticed"]:
         log.warning("%s: %s", chain.name, line)
     table |= vehicle_tables(predictions, references, evaluation_set.seed)
@@ -136,19 +116,58 @@ def evaluate_detector(folder: Path, scenes: Path, root: Path | None, asked: str 
         raise TrainError(f"{folder}: this is a {card.kind}; give the run folder of a detector")
     named = len(card.labels) > 1
     listed, names = read_scenes(scenes, root, least_visible=LEAST_VISIBLE, class_agnostic=not named)
-    present = [scene.split for scene in listed if scene.split]
-    if present:
-        asked = asked or ("test" if "val" not in present and "test" in present else "val")
-        splits = asked_splits(asked, present, scenes, "--query")
-        listed = [scene for scene in listed if not scene.split or scene.split in splits]
-    pictures = load_pictures(listed, None)
-    measured = validate_detector(module, scene_canvases(pictures, card.preprocess), card)
-    table: Table = {**measured, "unreadable": float(len(pictures.skipped))}
-    if named:
-        found, truths, _ = detect_in_scenes(module, card, listed, names)
-        by_item = map_by_label(found, truths, card.labels)
-        table |= {**mean_over_labels(by_item), "by_item": by_item}
-    return table
+    listed = scenes_of_splits(listed, asked, scenes)
+    if not named:
+        pictures = load_pictures(listed, None)
+        measures = validate_detector(module, scene_canvases(pictures, card.preprocess), card)
+        return {**measures, "unreadable": float(len(pictures.skipped))}
+    found, truths, kept = detect_in_scenes(module, card, listed, names)
+    once = [np.unique(one.boxes_px, axis=0) for one in truths]  # equal boxes, of whatever labels, are one object
+    measures = measure_boxes([one.unlabelled for one in found], once)
+    by_item = map_by_label(found, truths, card.labels)
+    unreadable = float(len(listed) - len(kept))
+    return {**measures, "unreadable": unreadable, **mean_over_labels(by_item), "by_item": by_item}
+
+
+@dataclass(slots=True)
+class _Retrieved:
+    """What was retrieved in the gallery of each category."""
+
+    categories: Table = field(default_factory=dict)  # measures by category; without those of no query
+    pooled: Table = field(default_factory=dict)  # measures over the queries of all categories
+    fewest: dict[str, int] = field(default_factory=dict)  # by category, fewest pictures that a query was searched among
+    twins: dict[str, int] = field(default_factory=dict)  # by category, queries that seem to be in a stored gallery
+
+
+def _retrieved(
+    predictions: Predictions,
+    references: Mapping[str, ReferenceGallery],
+    closed_set: Sequence[QueryResult],
+    seed: int,
+) -> _Retrieved:
+    done = _Retrieved()
+    pooled: dict[str, list[NDArray[np.float64]]] = {}
+    for category, reference in references.items():
+        rows, vectors = predictions.of_category(category)
+        found = retrieve(
+            reference, vectors, [predictions.queries[i].item for i in rows], predictions.query_ids[np.array(rows, int)]
+        )
+        done.twins[category] = _count_twins(reference, vectors)
+        if not found.measures:
+            continue
+        done.fewest[category] = found.fewest
+        results = [closed_set[rows[place]] for place in found.kept]
+        nearest_right = np.array([one.nearest == one.true_item for one in results], np.float64)
+        done.categories[category] = {
+            **{name: measured(values, seed) for name, values in found.measures.items()},
+            "top_1_through_the_chain": measured(nearest_right, seed),
+            "items": len(reference.names),
+            "without_a_match": len(rows) - len(found.kept),
+        }
+        for name, values in found.measures.items():
+            pooled.setdefault(name, []).append(values)
+    done.pooled = {name: measured(np.concatenate(parts), seed) for name, parts in pooled.items()}
+    return done
 
 
 def _count_twins(reference: ReferenceGallery, vectors: FloatArray) -> int:
@@ -203,26 +222,29 @@ def _coarse(predictions: Predictions, chain: ModelChain, seed: int) -> Table:
     matrix = {a: {b: pairs[a, b] for b in sorted(set(named)) if pairs[a, b]} for a in sorted(set(true))}
     table = per_class(named, true)
     means = {"mean_over_classes": mean_over_classes(table)}
-    return {"accuracy": _measure(right, seed), "per_class": table, "confusion": matrix} | means
+    return {"accuracy": measured(right, seed), "per_class": table, "confusion": matrix} | means
 
 
 def _open_world(
     chain: ModelChain, closed_set: Sequence[QueryResult], open_set: Sequence[QueryResult], evaluation_set: EvaluationSet
 ) -> Table:
     known, unknown = ([v for v in open_set if v.known == in_gallery] for in_gallery in (True, False))
-    bins, curve = reliability(open_set), risk_curve(open_set)
+    scores, wrong = scores_and_errors(open_set)
+    bins, curve = reliability(open_set), curve_of(scores, wrong)
     table: Table = {
         "items_left_out": len(evaluation_set.left_out),
         "known": len(known),
         "unknown": len(unknown),
         "unreadable": len(evaluation_set.skipped),
-        "auroc": _resampled(open_set, separation, evaluation_set.seed),
+        "auroc": _resampled(len(open_set), lambda rows: separation([open_set[i] for i in rows]), evaluation_set.seed),
         **{
-            f"identified_at_far_{rate:g}": _measure(identified_at(open_set, rate), evaluation_set.seed)
+            f"identified_at_far_{rate:g}": measured(identified_at(open_set, rate), evaluation_set.seed)
             for rate in (FALSE_ACCEPT_RATES if unknown else ())
         },
-        "aurc": _resampled(open_set, lambda some: risk_curve(some).area, evaluation_set.seed),
-        "excess_aurc": _resampled(open_set, lambda some: risk_curve(some).excess, evaluation_set.seed),
+        "aurc": _resampled(len(open_set), lambda rows: curve_of(scores[rows], wrong[rows]).area, evaluation_set.seed),
+        "excess_aurc": _resampled(
+            len(open_set), lambda rows: curve_of(scores[rows], wrong[rows]).excess, evaluation_set.seed
+        ),
         **{f"coverage_at_risk_{risk:g}": curve.coverage_at(risk) for risk in RISKS},
         "risk_coverage": curve.points(),
     }
@@ -235,25 +257,22 @@ def _open_world(
                 "unknown": outcomes(open_set, known=False),
                 "nothing_left_out": outcomes(closed_set, known=True),
             },
-            "identified": _measure(identified, evaluation_set.seed),
-            "false_accept_rate": _measure(accepted, evaluation_set.seed),
-            "risk": _measure(named_wrongly(open_set), evaluation_set.seed),
+            "identified": measured(identified, evaluation_set.seed),
+            "false_accept_rate": measured(accepted, evaluation_set.seed),
+            "risk": measured(named_wrongly(open_set), evaluation_set.seed),
             "expected_calibration_error": _resampled(
-                open_set, lambda some: calibration_error_of(reliability(some)), evaluation_set.seed
+                len(open_set),
+                lambda rows: calibration_error_of(reliability([open_set[i] for i in rows])),
+                evaluation_set.seed,
             ),
             "reliability": bins,
         }
     return table
 
 
-def _resampled(listed: Sequence[QueryResult], measure: Callable[[Sequence[QueryResult]], float], seed: int) -> Table:
-    """Compute a measure of all pictures together, with its bootstrap interval over pictures."""
+def _resampled(count: int, measure: Callable[[NDArray[np.int64]], float], seed: int) -> Table:
+    """Compute a measure of all pictures together, given by their numbers, with its bootstrap interval over pictures."""
     rng = np.random.default_rng(seed)
-    draws = [measure([listed[i] for i in rng.integers(len(listed), size=len(listed))]) for _ in range(200)]
+    draws = [measure(rng.integers(count, size=count)) for _ in range(200)]
     low, high = np.quantile(draws, [0.025, 0.975])
-    return {"mean": measure(listed), "interval": [float(low), float(high)], "count": len(listed)}
-
-
-def _measure(values: NDArray[np.float64], seed: int) -> Table:
-    mean = float(values.mean()) if len(values) else 0.0
-    return {"mean": mean, "interval": list(bootstrap(values, seed)), "count": len(values)}
+    return {"mean": measure(np.arange(count)), "interval": [float(low), float(high)], "count": count}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Image
 from trainer.catalogue.items import common_attributes
 from trainer.data.crops import predict
-from trainer.data.pictures import cut_out_object
+from trainer.data.pictures import cut_out_object, is_plain
 from trainer.evaluation.evaluation_set import EvaluationSet
 from trainer.evaluation.reference_gallery import ReferenceGallery
 from trainer.models.backbone import create_trunk, published_mean_std
@@ -109,7 +109,13 @@ def chain_of_bundle(name: str, folder: Path, precision: Precision = "shipped") -
         classify = _stage_function(lambda image: coarse.classify(image, [_whole(image)], Timings())[0])
         labels, threshold = tuple(coarse.model.labels), coarse.model.threshold
     return ModelChain(
-        *(name, labels, classify, embed, margin, threshold, open_sets),
+        name,
+        labels,
+        classify,
+        embed,
+        margin,
+        threshold,
+        open_sets,
         calibrated=True,
         gathering=gathering,
         embed_plain=embed_plain,
@@ -185,11 +191,10 @@ def embed_references(chain: ModelChain, evaluation_set: EvaluationSet) -> dict[s
 def _embed_gallery(chain: ModelChain, category: str, samples: Sequence[Sample], trimmed: Sequence[str]) -> FloatArray:
     """Embed the gallery pictures of a category, those on a plain background as such: (n, dim)."""
     of_side = {False: chain.embed[category], True: chain.embed_plain.get(category, chain.embed[category])}
-    sides = iter([sample.box_px is None and sample.split in trimmed for sample in samples])
+    sides = iter([is_plain(sample, trimmed) for sample in samples])
     parts = []
     for images in read_images(samples, trimmed, chain.crop_margin):
-        # images first: zip then leaves the side of the next chunk's first picture alone
-        for plain, run in groupby(zip(images, sides, strict=False), key=itemgetter(1)):
+        for plain, run in groupby(zip(images, islice(sides, len(images)), strict=True), key=itemgetter(1)):
             parts.append(of_side[plain]([image for image, _ in run]))
     return np.concatenate(parts)
 

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dataset_formats.decode import read_picture
 from dataset_formats.layouts import read_listing
 from dataset_formats.listings import annotated_pictures
 from dataset_formats.notices import report
 from dataset_formats.records import AnnotatedPicture, NamedBox
 from edge.build import load_models
-from edge.bundle.bundle import read_bundle
 from edge.config.schema import EngineConfig
 from edge.errors import CaptureError, TrainError
-from edge.gallery.generation import read_gallery
-from edge.gallery.store import read_category
-from trainer.data.asked_splits import asked_splits
+from edge.inference.postprocess import box_of
+from edge.types import Image
+from trainer.data.asked_splits import scenes_of_splits
+from trainer.data.detection_sample import DetectionSample
+from trainer.data.pictures import Pictures, clip_to_picture, skip_picture
+from trainer.evaluation.reference_gallery import stored_items
 from trainer.evaluation.shopping_lists import ReadScene, TrueObject, measure_lists, read_scene
 from trainer.recipe import LEAST_VISIBLE
 
@@ -38,10 +42,19 @@ class OwnScenes:
     known: set[str]  # items of the gallery
     noticed: list[str]
 
-    def shown(self, picture: AnnotatedPicture) -> list[TrueObject]:
-        """Return the objects of a picture that are not mostly hidden."""
+    def shown(self, picture: AnnotatedPicture, image_rgb: Image, pictures: Pictures) -> list[TrueObject] | None:
+        """Return the objects of a picture that are not mostly hidden; None if all their boxes are outside it.
+
+        Boxes are clipped to the picture, as a detector's are; `pictures` notes which.
+        """
         visible = [box for box in picture.boxes if box.visible >= LEAST_VISIBLE]
-        return [TrueObject(box.box_px, self.item_of[_name_of(box)]) for box in visible]
+        boxes_px = np.array([box.box_px for box in visible], np.float32).reshape(-1, 4)
+        sample = DetectionSample(picture.path, boxes_px, np.arange(len(visible)))
+        fitted = clip_to_picture(sample, image_rgb, pictures)
+        if fitted is None:
+            return None
+        items = [self.item_of[_name_of(visible[place])] for place in fitted.labels]
+        return [TrueObject(box_of(row), item) for row, item in zip(fitted.boxes_px, items, strict=True)]
 
 
 def evaluate_own_scenes(bundle: Path, gallery: Path, scenes: OwnScenes, seed: int, engine: EngineConfig) -> Any:
@@ -56,7 +69,7 @@ def evaluate_own_scenes(bundle: Path, gallery: Path, scenes: OwnScenes, seed: in
 
     Returns:
         the measures of trainer.evaluation.shopping_lists.measure_lists, for each level of clutter that the data set
-        names, and for all scenes; with the number of `unreadable` pictures.
+        names, and for all scenes; with the number of `unreadable` pictures, or those with all boxes outside.
 
     Raises:
         TrainError: the bundle has no detector, or no picture can be read.
@@ -66,23 +79,24 @@ def evaluate_own_scenes(bundle: Path, gallery: Path, scenes: OwnScenes, seed: in
     if models.stages.detector is None:
         raise TrainError(f"{bundle}: the bundle has no detector; pack one to read whole scenes")
     read: list[tuple[str, ReadScene]] = []
-    unreadable = []
+    noted = Pictures()
     for picture in scenes.pictures:
         try:
             image_rgb = read_picture(picture.path)[0]
         except CaptureError as error:
-            log.warning("skipped %s", error)
-            unreadable.append(str(error))
+            skip_picture(noted, str(error))
             continue
-        read.append((picture.level, read_scene(models, image_rgb, scenes.shown(picture))))
+        shown = scenes.shown(picture, image_rgb, noted)
+        if shown is not None:
+            read.append((picture.level, read_scene(models, image_rgb, shown)))
     if not read:
-        raise TrainError(f"none of {len(scenes.pictures)} pictures can be read; the first: {unreadable[0]}")
+        raise TrainError(f"none of {len(scenes.pictures)} pictures can be read; the first: {noted.skipped[0]}")
     levels = [level for level in dict.fromkeys(level for level, _ in read) if level]
     table = {
         level: measure_lists([one for of, one in read if level in (of, ALL)], scenes.known, seed)
         for level in [*levels, ALL]
     }
-    table[ALL]["unreadable"] = len(unreadable)
+    table[ALL]["unreadable"] = len(noted.skipped)
     return table
 
 
@@ -104,8 +118,12 @@ def read_own_scenes(bundle: Path, gallery: Path, data: Path, root: Path | None, 
     listing = read_listing(data, root, None, boxed=True)
     for line in report(listing, data):
         log.warning("%s", line)
-    pictures = _of_splits(annotated_pictures(listing), data, asked)
-    labels = _gallery_labels(bundle, gallery)
+    pictures = scenes_of_splits(annotated_pictures(listing), asked, data)
+    labels = {
+        item: label
+        for _, _, items in stored_items(bundle, gallery)
+        for item, label in zip(items.item_ids, items.labels, strict=True)
+    }
     counts = Counter(_name_of(box) for picture in pictures for box in picture.boxes)
     item_of = match_names(list(counts), labels)
     missing = [name for name in counts if item_of[name] not in labels]
@@ -114,14 +132,7 @@ def read_own_scenes(bundle: Path, gallery: Path, data: Path, root: Path | None, 
             f"{data}: none of its boxes is named as an item of {gallery}; the boxes are named {_listed(missing)}, the "
             f"items {_listed(sorted(labels))}; name the boxes by item, or measure boxes alone with --detector"
         )
-    noticed = []
-    if missing:
-        objects = sum(counts[name] for name in missing)
-        noticed.append(
-            f"{objects} of {counts.total()} objects are of {len(missing)} items that the gallery lacks, so that their "
-            f"lists cannot be right: {_listed(missing)}"
-        )
-    return OwnScenes(pictures, item_of, set(labels), noticed)
+    return OwnScenes(pictures, item_of, set(labels), _noticed(counts, missing, labels))
 
 
 def match_names(names: Sequence[str], labels: Mapping[str, str]) -> dict[str, str]:
@@ -141,28 +152,27 @@ def match_names(names: Sequence[str], labels: Mapping[str, str]) -> dict[str, st
     return {name: name if name in labels else by_name.get(name.casefold(), name) for name in names}
 
 
+def _noticed(counts: Counter[str], missing: Sequence[str], labels: Mapping[str, str]) -> list[str]:
+    """Return what deserves a look: names of items that the gallery lacks, and labels that several items share."""
+    noticed = []
+    if missing:
+        objects = sum(counts[name] for name in missing)
+        noticed.append(
+            f"{objects} of {counts.total()} objects are of {len(missing)} items that the gallery lacks, so that their "
+            f"lists cannot be right: {_listed(missing)}"
+        )
+    often = Counter(label.casefold() for label in labels.values())
+    ids = {item.casefold() for item in labels}
+    if shared := [name for name in counts if name.casefold() not in ids and often[name.casefold()] > 1]:
+        noticed.append(
+            f"{len(shared)} names of boxes are the label of several items, and count as the first of these: "
+            f"{_listed(shared)}; name the boxes by item"
+        )
+    return noticed
+
+
 def _name_of(box: NamedBox) -> str:
     return box.item_id or box.item
-
-
-def _of_splits(pictures: list[AnnotatedPicture], data: Path, asked: str | None) -> list[AnnotatedPicture]:
-    present = [picture.split for picture in pictures if picture.split]
-    if not present:
-        return pictures
-    asked = asked or next((split for split in ("val", "test") if split in present), present[0])
-    splits = asked_splits(asked, present, data, "--query")
-    return [picture for picture in pictures if not picture.split or picture.split in splits]
-
-
-def _gallery_labels(bundle: Path, gallery: Path) -> dict[str, str]:
-    manifest, generation = read_bundle(bundle, verify=False).manifest, read_gallery(gallery, verify=False)
-    found: dict[str, str] = {}
-    for model in manifest.embedders:
-        for category in model.categories:
-            if category in generation.categories:
-                items = read_category(generation.path(category), model.space_id, model.dim)
-                found |= dict(zip(items.item_ids, items.labels, strict=True))
-    return found
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -6,12 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.bundle import read_bundle
 from edge.gallery.attributes import Attributes
+from edge.gallery.generation import read_gallery
 from edge.gallery.item_vectors import shrink_to_centroid
+from edge.gallery.store import CategoryItems, read_category
+from edge.manifest import EmbedderModel
 from edge.types import FloatArray, Image
 
 _CELLS = 2**24  # most cosines in memory at a time: 64 MB
@@ -97,6 +102,19 @@ class ReferenceGallery:
     @cached_property
     def _own_pictures(self) -> Counter[tuple[str, int]]:
         return Counter(zip(self.items, [] if self.ids is None else self.ids.tolist(), strict=False))
+
+
+def stored_items(bundle: Path, gallery: Path) -> Iterator[tuple[str, EmbedderModel, CategoryItems]]:
+    """Yield each category of a gallery that a bundle can search, with its embedder and its items as stored.
+
+    Raises:
+        BundleError, GalleryError: bundle or gallery is unusable.
+    """
+    manifest, generation = read_bundle(bundle, verify=False).manifest, read_gallery(gallery, verify=False)
+    for model in manifest.embedders:
+        for category in model.categories:
+            if category in generation.categories:
+                yield category, model, read_category(generation.path(category), model.space_id, model.dim)
 
 
 def _rows_by_value(values: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trainer.evaluation.report_tables import (
-    CATEGORY_MEASURES,
+    CATEGORY_HEADS,
     ITEM_HEADS,
     Row,
-    cell,
+    category_rows,
     checkout_rows,
+    detector_rows,
     item_rows,
+    items_of,
     list_sections,
     noticed_lines,
     summary_rows,
@@ -32,10 +34,7 @@ def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str
         lines += ["", *(f"* {line}" for line in noticed)] if (noticed := noticed_lines(report)) else []
         first = next(iter(columns))
         lines += ["", f"## By category, {first}", ""]
-        heads = ["", *(title for title, _, _ in CATEGORY_MEASURES)]
-        listed = columns[first]["categories"]
-        rows = [Row(name, [cell(t, path, kind) for _, path, kind in CATEGORY_MEASURES]) for name, t in listed.items()]
-        lines += _table(heads, rows)
+        lines += _table(CATEGORY_HEADS, category_rows(columns[first]["categories"]))
         if confused:
             lines += ["", f"## Most often confused, {first}", ""]
             lines += _table(["true item", "taken for", "times"], [Row(a, [b, str(n)]) for a, b, n in confused])
@@ -45,17 +44,10 @@ def render_markdown(report: Mapping[str, Any], confused: Sequence[tuple[str, str
         lines += _table(["", *levels], checkout_rows(levels))
     if report.get("detector"):
         lines += ["", "## Detector", ""]
-        lines += [f"* {name}: {value:.4g}" for name, value in report["detector"].items() if name != "by_item"]
+        lines += [f"* {row.title}: {row.cells[0]}" for row in detector_rows(report["detector"])]
     if by_item := items_of(report):
         lines += ["", "## Boxes of each item, the worst first", "", *_table(["", *ITEM_HEADS], item_rows(by_item))]
     return "\n".join(lines) + "\n"
-
-
-def items_of(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the average precision by item: of the detector, or of the first column of the shop's own scenes."""
-    own: Mapping[str, Any] = next(iter(report.get("own_scenes", {}).values()), {})
-    found: Mapping[str, Any] = (report.get("detector") or own.get("all", {})).get("by_item", {})
-    return found
 
 
 def about_line(about: Mapping[str, Any]) -> str:

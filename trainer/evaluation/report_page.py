@@ -20,15 +20,18 @@ from trainer.evaluation.report_figures import (
     reliability_plot,
     risk_coverage_plot,
 )
-from trainer.evaluation.report_markdown import about_line, items_of
+from trainer.evaluation.report_markdown import about_line
 from trainer.evaluation.report_tables import (
     ABSENT,
-    CATEGORY_MEASURES,
+    CATEGORY_HEADS,
     ITEM_HEADS,
     Row,
+    category_rows,
     cell,
     checkout_rows,
+    detector_rows,
     item_rows,
+    items_of,
     list_sections,
     noticed_lines,
     summary_rows,
@@ -80,8 +83,7 @@ def render_page(report: Mapping[str, Any], confusions: Sequence[Confusion], maps
     for name, levels, note in list_sections(report):
         body.append(_section(name, _table(["", *levels], checkout_rows(levels)), note))
     if report.get("detector"):
-        rows = [Row(name, [f"{number:.4g}"]) for name, number in report["detector"].items() if name != "by_item"]
-        body.append(_section("Detector", _table(["", about["query"]], rows)))
+        body.append(_section("Detector", _table(["", about["query"]], detector_rows(report["detector"]))))
     if by_item := items_of(report):
         body.append(_section("Boxes of each item, the worst first", _table(["", *ITEM_HEADS], item_rows(by_item))))
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{_STYLE}'
@@ -121,10 +123,8 @@ def _first_column_sections(
         parts.append(_section("Wrong names by share that is named", figure, text))
     if coarse := table.get("coarse"):
         parts += _coarse_sections(coarse)
-    heads = ["", *(title for title, _, _ in CATEGORY_MEASURES)]
-    listed = table["categories"].items()
-    rows = [Row(each, [cell(one, path, kind) for _, path, kind in CATEGORY_MEASURES]) for each, one in listed]
-    parts.append(_section("Items of each category", _table(heads, rows), "Retrieval in the true category."))
+    rows = category_rows(table["categories"])
+    parts.append(_section("Items of each category", _table(CATEGORY_HEADS, rows), "Retrieval in the true category."))
     if maps:
         figures = "".join(_map(embeddings) for embeddings in maps)
         text = "Each dot is a picture and each colour an item, on the first two principal components. Ringed: wrong."

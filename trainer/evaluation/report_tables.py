@@ -88,13 +88,14 @@ _CHECKOUT = (
     ("Scenes; objects", "scenes;objects", "counts", ""),
     ("Unreadable pictures", "unreadable", "count", ""),
 )
-CATEGORY_MEASURES = (
+_CATEGORY_MEASURES = (
     ("Items", "items", "count"),
     ("Pictures", "recall_at_1.count", "count"),
     ("Recall@1", "recall_at_1", "share"),
     ("MAP@R", "map_at_r", "share"),
     ("Through the chain", "top_1_through_the_chain", "share"),
 )
+CATEGORY_HEADS = ("", *(title for title, _, _ in _CATEGORY_MEASURES))
 
 
 def summary_rows(columns: Mapping[str, Table]) -> list[Row]:
@@ -112,6 +113,26 @@ def noticed_lines(report: Mapping[str, Any]) -> list[str]:
     """Return what deserves a look: about the pictures, then about each column."""
     lines = list(report["about"].get("noticed", []))
     return lines + [f"{name}: {line}" for name, table in report["columns"].items() for line in table.get("noticed", [])]
+
+
+def category_rows(categories: Mapping[str, Table]) -> list[Row]:
+    """Return the measures of each category, under `CATEGORY_HEADS`."""
+    return [
+        Row(name, [cell(table, path, kind) for _, path, kind in _CATEGORY_MEASURES])
+        for name, table in categories.items()
+    ]
+
+
+def detector_rows(measures: Mapping[str, Any]) -> list[Row]:
+    """Return the measures of a detector over all its boxes."""
+    return [Row(name, [f"{number:.4g}"]) for name, number in measures.items() if name != "by_item"]
+
+
+def items_of(report: Mapping[str, Any]) -> Mapping[str, Table]:
+    """Return the average precision by item: of the detector, or of the first column of the shop's own scenes."""
+    own: Mapping[str, Any] = next(iter(report.get("own_scenes", {}).values()), {})
+    found: Mapping[str, Table] = (report.get("detector") or own.get("all", {})).get("by_item", {})
+    return found
 
 
 ITEM_HEADS = ("objects", "mAP50", "mAP50-95")

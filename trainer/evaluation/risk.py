@@ -55,9 +55,19 @@ class RiskCurve:
 
 def risk_curve(results: Sequence[QueryResult]) -> RiskCurve:
     """Return the curve of answers; one without a nearest item comes last, and is wrong."""
-    order = np.argsort([-one.score for one in results], kind="stable")
-    scores = np.array([results[i].score for i in order], np.float64)
-    wrong = np.array([not is_right(results[i]) for i in order], np.float64)
+    return curve_of(*scores_and_errors(results))
+
+
+def scores_and_errors(results: Sequence[QueryResult]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the score of each answer, (n,), and 1 for each wrong one, else 0."""
+    scores = np.array([one.score for one in results], np.float64)
+    return scores, np.array([not is_right(one) for one in results], np.float64)
+
+
+def curve_of(scores: NDArray[np.float64], wrong: NDArray[np.float64]) -> RiskCurve:
+    """Return the curve of answers with these `scores_and_errors`."""
+    order = np.argsort(-scores, kind="stable")
+    scores, wrong = scores[order], wrong[order]
     ends = np.r_[scores[1:] != scores[:-1], True] if len(scores) else np.zeros(0, np.bool_)
     group = np.r_[0, np.cumsum(ends[:-1])] if len(scores) else np.zeros(0, np.int64)
     shared = np.bincount(group, wrong) / np.bincount(group) if len(scores) else np.zeros(0)

@@ -171,9 +171,7 @@ def _found_boxes(scene: ReadScene, position: dict[str, int]) -> LabelledBoxes:
     boxes = _detected_boxes(scene)
     labels = [position[match.item_id] if match else -1 for match in scene.answers]
     certainty = [certainty_of(match) if match else 0.0 for match in scene.answers]
-    return LabelledBoxes(
-        boxes.boxes_px, np.array(labels, np.int64), boxes.scores * np.array(certainty, np.float32).reshape(-1)
-    )
+    return LabelledBoxes(boxes.boxes_px, np.array(labels, np.int64), boxes.scores * np.array(certainty, np.float32))
 
 
 def _true_boxes(scene: ReadScene, position: dict[str, int]) -> LabelledBoxes:

@@ -20,7 +20,7 @@ from edge.types import Attribute, Hit
 from trainer.cross_camera import have_cameras, measures_across_cameras, without_own_camera
 from trainer.evaluation.predictions import Predictions
 from trainer.evaluation.reference_gallery import ReferenceGallery
-from trainer.metrics import bootstrap, calibration_error, rank
+from trainer.metrics import calibration_error, measured, rank
 
 Table = dict[str, Any]
 _KEYS = {"mAP": "map", "mAP trapezoid": "map_trapezoid", "CMC@1": "cmc_1", "CMC@5": "cmc_5", "CMC@10": "cmc_10"}
@@ -50,7 +50,7 @@ def _across_cameras(predictions: Predictions, references: Mapping[str, Reference
             for name, values in measures_across_cameras(rank(similar, items, reference.items)).items():
                 found[_KEYS[name]].append(values)
     joined = {name: np.concatenate(parts) for name, parts in found.items()}
-    return {name: _measure(values, seed) for name, values in joined.items() if len(values)}
+    return {name: measured(values, seed) for name, values in joined.items() if len(values)}
 
 
 def _attributes(predictions: Predictions, references: Mapping[str, ReferenceGallery], seed: int) -> Table:
@@ -66,10 +66,10 @@ def _attributes(predictions: Predictions, references: Mapping[str, ReferenceGall
             for row, scores in zip(rows[chunk], best, strict=True):
                 query = predictions.queries[row]
                 true = dict(query.attributes) or reference.attributes.get(query.item, {})
-                _note(told["whole gallery"], vote(_nearest(reference, scores), reference.attributes), true)
+                _note(told["whole_gallery"], vote(_nearest(reference, scores), reference.attributes), true)
                 if query.item in place:
                     scores[place[query.item]] = -np.inf
-                _note(told["item left out"], vote(_nearest(reference, scores), reference.attributes), true)
+                _note(told["item_left_out"], vote(_nearest(reference, scores), reference.attributes), true)
     names = sorted({name for of in told.values() for name in of})
     table: Table = {}
     for name in names:
@@ -79,7 +79,7 @@ def _attributes(predictions: Predictions, references: Mapping[str, ReferenceGall
             if len(right):
                 confidence = np.array([one for _, one in of[name]], np.float32)
                 gap = calibration_error(confidence, right)
-                table[name][key.replace(" ", "_")] = _measure(right.astype(np.float64), seed) | {"ece": gap}
+                table[name][key] = measured(right.astype(np.float64), seed) | {"ece": gap}
     return table
 
 
@@ -93,7 +93,3 @@ def _note(told: dict[str, list[tuple[bool, float]]], voted: Sequence[Attribute],
     for one in voted:
         if one.name in true:
             told[one.name].append((one.value == true[one.name], one.confidence))
-
-
-def _measure(values: NDArray[np.float64], seed: int) -> Table:
-    return {"mean": float(values.mean()), "interval": list(bootstrap(values, seed)), "count": len(values)}

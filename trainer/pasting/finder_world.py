@@ -57,7 +57,8 @@ def make_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
 
     Raises:
         DataError: the cut-outs cannot be read.
-        TrainError: nothing can be cut out, fewer than two items are left, or a name is unknown.
+        TrainError: nothing can be cut out, fewer than two items are left, a name is unknown, or all scenes are
+            rendered.
     """
     world = recipe.world
     if world.cutouts is None:
@@ -67,6 +68,8 @@ def make_worlds(recipe: FinderRecipe, folder: Path) -> tuple[World, World]:
     of_val = min(world.val_scenes - 1, round(world.rendered * world.val_scenes))
     rendered = round(world.rendered * world.scenes), of_val
     counts = world.scenes - rendered[0], world.val_scenes - rendered[1]
+    if not counts[0]:
+        raise TrainError(f"world.rendered is {world.rendered:g}: that leaves no scene for your own things; give less")
     own = _pasted_worlds(recipe, folder, by_item, background, counts)
     if not rendered[0]:
         return own

@@ -74,8 +74,14 @@ def _measure(request: Request, method: str, seed: int, folder: Path) -> Measures
     Raises:
         TrainError: weights or data are missing, or training failed.
     """
+    from trainer.models.published_weights import PACKAGE
     from trainer.tasks.classifier import train_classifier
 
+    if method in NETWORKS and request.weights == PACKAGE:
+        raise TrainError(
+            f"{method}: no package has its weights; give --weights hub, or --methods with another row, such as "
+            f"{request.backbone}"
+        )
     card = train_classifier(cmc_recipe(request, NETWORKS.get(method, method), seed), folder / "classifier")
     return _tested(request, folder / "classifier", card)
 

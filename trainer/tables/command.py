@@ -57,7 +57,10 @@ def run_table(arguments: argparse.Namespace) -> dict[str, object]:
         arguments.pixels,
         arguments.epochs,
     )
-    methods = arguments.methods.split(",") if arguments.methods else None
+    for key, least in (("pixels", 32), ("epochs", 1)):
+        if (value := getattr(request, key)) is not None and value < least:
+            raise TrainError(f"--{key}: found {value}; expected {least} or more")
+    methods = [name.strip() for name in arguments.methods.split(",")] if arguments.methods else None
     return fill_table(table, request, _seeds(arguments.seeds), methods)
 
 

@@ -19,7 +19,7 @@ from trainer.tables.table import Measures, Request, Table
 
 log = logging.getLogger(__name__)
 
-# Of Student's distribution, two-sided 95 %, by the number of seeds; from 11 on, the normal distribution's is close.
+# Of Student's distribution, two-sided 95 %, by the number of seeds.
 _STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 _COUNT = 100  # a number as large is a count or a length, no share
@@ -38,13 +38,14 @@ def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Se
         The content of `table.json`: each method with its mean, standard deviation and 95 % interval over seeds.
 
     Raises:
-        TrainError: a method is unknown, the folder holds a table of another request, or a measurement failed.
+        TrainError: a method is unknown, the folder holds a table of another request or a damaged file, or a
+            measurement failed.
     """
     listed = list(table.methods(request))
     if unknown := [name for name in methods or () if name not in listed]:
         raise TrainError(f"--methods: {unknown[0]!r} is no row of {table.name}; choose from {', '.join(listed)}")
     chosen = [name for name in listed if methods is None or name in methods]
-    names = distinct_file_names(chosen)
+    names = distinct_file_names(listed)  # of all rows, so that a row's folder does not depend on --methods
     with report_disk_errors(f"{request.out}: the table cannot be written"):
         request.out.mkdir(parents=True, exist_ok=True)
         _keep_request(table, request)
@@ -61,24 +62,35 @@ def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Se
 
 def _keep_request(table: Table, request: Request) -> None:
     """Note the request in the folder; refuse to mix the rows of two."""
-    asked = json.dumps({"table": table.name, **asdict(request), "out": ""}, default=str, sort_keys=True)
+    paths = {"data": request.data.resolve(), "root": request.root and request.root.resolve(), "out": ""}
+    asked = json.dumps({"table": table.name, **asdict(request), **paths}, default=str, sort_keys=True).encode()
     note = request.out / "request.json"
-    if note.is_file() and note.read_text() != asked:
+    if not note.is_file():
+        write_durably(note, asked)
+    elif note.read_bytes() != asked:
         raise TrainError(f"{request.out}: holds a table of other data or settings; give another folder")
-    write_durably(note, asked.encode())
 
 
 def _measured(table: Table, request: Request, method: str, seed: int, place: Path) -> Measures:
     done = place / "measures.json"
     if done.is_file():
-        found: dict[str, Any] = json.loads(done.read_text())
-        return found["measures"]  # type: ignore[no-any-return]
+        return _kept(done)
     place.mkdir(parents=True, exist_ok=True)
     started = time.process_time()
     measures = table.measure(request, method, seed, place)
+    if not measures:
+        raise TrainError(f"{request.data}: {method} has nothing to measure; {table.name} needs {table.data}")
     cpu_s = round(time.process_time() - started, 1)
     write_durably(done, json.dumps({"measures": measures, "cpu_s": cpu_s}).encode())
     log.info("%s, %s, seed %d: %s", table.name, method, seed, measures)
+    return measures
+
+
+def _kept(file: Path) -> Measures:
+    try:
+        measures: Measures = json.loads(file.read_bytes())["measures"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{file}: is damaged; delete it, and the row is measured again") from error
     return measures
 
 
@@ -110,10 +122,16 @@ def _over_seeds(measured: Sequence[Measures]) -> dict[str, dict[str, Any]]:
         summary[column] = {"mean": statistics.fmean(values), "values": values}
         if len(values) > 1:
             deviation = statistics.stdev(values)
-            half = _STUDENT.get(len(values), 1.96) * deviation / len(values) ** 0.5
+            half = _student(len(values)) * deviation / len(values) ** 0.5
             mean = summary[column]["mean"]
             summary[column] |= {"sd": deviation, "interval": [mean - half, mean + half]}
     return summary
+
+
+def _student(seeds: int) -> float:
+    """Return the factor of the interval; beyond the table by the expansion at the normal distribution's 1.96."""
+    freedom = seeds - 1
+    return _STUDENT.get(seeds, 1.96 + 2.37 / freedom + 2.82 / freedom**2)
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.file_names import distinct_file_names
+from edge.file_names import file_name
 from trainer.tables.table import Measures, Request, Table
-from trainer.tables.trained_vectors import embed, network_input, own_splits, train_once, write_index
+from trainer.tables.trained_vectors import embed, own_splits, recipe_of, train_once, write_index
 
 if TYPE_CHECKING:
     from trainer.recipe import EmbedderRecipe
@@ -39,30 +39,20 @@ CUT = {
 
 def mffg_recipe(request: Request, index: Path, seed: int, changes: dict[str, Any]) -> EmbedderRecipe:
     """Return the recipe of a training; the default's own settings where `changes` has no others."""
-    from trainer.recipe import EmbedderRecipe
-
-    shown = network_input(request, PIXELS)
-    blocks = {"blocks": 7, "neighbourhood": 2} if shown["width"] >= _LARGE_PX else {"blocks": 4, "neighbourhood": 1}
-    length = request.epochs or EPOCHS
-    shared = {
-        "kind": "embedder",
-        "seed": seed,
-        "data": {"index": index, "val_splits": [], "gallery_splits": []},
-        "input": shown,
-        "backbone": {"name": request.backbone, "pretrained": request.weights},
-        "optimiser": {"epochs": length, "evaluate_every": length},
-    }
-    return EmbedderRecipe.model_validate(shared | (blocks if changes else {}) | changes)
+    large = (request.pixels or PIXELS) >= _LARGE_PX
+    blocks = {"blocks": 7, "neighbourhood": 2} if large else {"blocks": 4, "neighbourhood": 1}
+    return recipe_of(request, index, seed, PIXELS, EPOCHS, blocks | changes if changes else {})
 
 
-def _measure(request: Request, method: str, seed: int, folder: Path) -> Measures:
+def _measure(request: Request, method: str, seed: int, _folder: Path) -> Measures:
     from trainer.tables.retrieval_measures import retrieval_measures
 
     trained, heads = CUT.get(method, (method, ()))
     splits = own_splits(request)
-    run = request.out / "trained" / f"{distinct_file_names(list(TRAINED))[trained]}-{seed}"
-    index = write_index({"train": splits["train"]}, folder)
-    train_once(mffg_recipe(request, index, seed, TRAINED[trained]), run)
+    # Index and run are in a folder that the rows of this training share: whichever is first, its training can go on.
+    folder = request.runs / f"trained-{file_name(trained)}-{seed}"
+    run = folder / "run"
+    train_once(mffg_recipe(request, write_index({"train": splits["train"]}, folder), seed, TRAINED[trained]), run)
     gallery, gallery_items = embed(run, splits["train"], heads)
     queries, items = embed(run, splits["test"], heads)
     found = retrieval_measures(queries, items, gallery, gallery_items)

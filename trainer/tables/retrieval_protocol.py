@@ -7,9 +7,9 @@ test picture is searched among all other test pictures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.tables.retrieval_measures import AP_AT, RECALL_AT, measure_names, retrieval_measures
 from trainer.tables.table import Measures, Request, Table
@@ -17,8 +17,8 @@ from trainer.tables.trained_vectors import (
     class_disjoint,
     class_of,
     embed,
-    network_input,
     own_splits,
+    recipe_of,
     train_once,
     write_index,
 )
@@ -26,7 +26,6 @@ from trainer.tables.untuned_vectors import untuned_vectors
 
 if TYPE_CHECKING:
     from dataset_formats.records import Sample
-    from trainer.recipe import EmbedderRecipe
 
 PIXELS, EPOCHS = 224, 30
 _NEW_UNTUNED = "new classes among each other (untuned)"
@@ -34,24 +33,6 @@ _NEW = "new classes among each other"
 _KNOWN = "trained classes among each other"
 _SHOP = "trained classes in the training pictures"
 METHODS = (_NEW_UNTUNED, _NEW, _KNOWN, _SHOP)
-
-
-def recipe_of(
-    request: Request, index: Path, seed: int, pixels: int, epochs: int, changes: Mapping[str, Any] | None = None
-) -> EmbedderRecipe:
-    """Return the default recipe of an embedder with what the request states, and changes of a row."""
-    from trainer.recipe import EmbedderRecipe
-
-    length = request.epochs or epochs
-    fields = {
-        "kind": "embedder",
-        "seed": seed,
-        "data": {"index": index, "val_splits": [], "gallery_splits": []},
-        "input": network_input(request, pixels),
-        "backbone": {"name": request.backbone, "pretrained": request.weights},
-        "optimiser": {"epochs": length, "evaluate_every": length},
-    }
-    return EmbedderRecipe.model_validate(fields | dict(changes or {}))
 
 
 def _measure(request: Request, method: str, seed: int, _folder: Path) -> Measures:

@@ -65,7 +65,7 @@ def _measure(request: Request, method: str, seed: int, folder: Path) -> Measures
     if level not in levels:
         raise TrainError(
             f"{request.data}: no test scene has the level {level}; leave its rows out, such as by "
-            f"--methods {','.join(f'{mode} averaged' for mode in MODES)}"
+            f"--methods '{','.join(f'{mode} averaged' for mode in MODES)}'"
         )
     return levels[level]
 

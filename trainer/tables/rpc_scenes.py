@@ -99,9 +99,9 @@ def write_training_scenes(request: Request, parts: Sequence[str], seed: int, fol
         count = SCENES * len(exemplars.names) // len(pasted)
         for part in pasted:
             pictures += _paste(part, cutouts, count, scene_px(request), seed, folder)
+    every = min(_VAL_EVERY, len(pictures))  # so that few pictures have one for validation, too
     listed = [
-        replace(one, split="val" if number % _VAL_EVERY == _VAL_EVERY - 1 else "train")
-        for number, one in enumerate(pictures)
+        replace(one, split="val" if number % every == every - 1 else "train") for number, one in enumerate(pictures)
     ]
     write_coco(listed, exemplars.names, folder / "scenes.json")
     return folder / "scenes.json"

@@ -12,8 +12,13 @@ from edge.errors import DataError, TrainError
 from trainer.tables.table import Request
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from edge.manifest import Preprocess
     from edge.types import FloatArray
     from trainer.recipe import EmbedderRecipe
+
+_CHUNK = 512  # pictures in memory at a time
 
 Splits = Mapping[str, Sequence[Sample]]
 
@@ -105,6 +110,24 @@ def network_input(request: Request, pixels: int) -> dict[str, Any]:
     return {"width": side, "height": side, "resize": "stretch", "mean": mean, "std": mean}
 
 
+def recipe_of(
+    request: Request, index: Path, seed: int, pixels: int, epochs: int, changes: Mapping[str, Any] | None = None
+) -> EmbedderRecipe:
+    """Return the default recipe of an embedder with what the request states, and changes of a row."""
+    from trainer.recipe import EmbedderRecipe
+
+    length = request.epochs or epochs
+    fields = {
+        "kind": "embedder",
+        "seed": seed,
+        "data": {"index": index, "val_splits": [], "gallery_splits": []},
+        "input": network_input(request, pixels),
+        "backbone": {"name": request.backbone, "pretrained": request.weights},
+        "optimiser": {"epochs": length, "evaluate_every": length},
+    }
+    return EmbedderRecipe.model_validate(fields | dict(changes or {}))
+
+
 def train_once(recipe: EmbedderRecipe, run: Path) -> None:
     """Train an embedder into a run folder, unless it is trained.
 
@@ -131,18 +154,28 @@ def embed(run: Path, samples: Sequence[Sample], heads: Sequence[str] = ()) -> tu
     Raises:
         TrainError: the run cannot be used.
     """
-    import numpy as np
-
-    from trainer.data.crops import predict
-    from trainer.data.pictures import load_canvases
     from trainer.models.networks import load_model
     from trainer.tasks.shrink_embedder import truncate_vectors
 
     model, card = load_model(run)
-    vectors, classes = [], []
-    for start in range(0, len(samples), 512):
-        shown, canvases, _ = load_canvases(samples[start : start + 512], card.preprocess)
-        vectors.append(predict(model, canvases, card.preprocess))
-        classes += [class_of(sample) for sample in shown]
-    joined = np.concatenate(vectors)
-    return (truncate_vectors(joined, card.vector_parts, heads) if heads else joined), classes
+    vectors, shown = vectors_of(model, samples, card.preprocess)
+    return (truncate_vectors(vectors, card.vector_parts, heads) if heads else vectors), [class_of(s) for s in shown]
+
+
+def vectors_of(module: nn.Module, samples: Sequence[Sample], spec: Preprocess) -> tuple[FloatArray, list[Sample]]:
+    """Return what a network gives for each readable picture, (n, dim), and its sample.
+
+    Raises:
+        TrainError: no picture can be read.
+    """
+    import numpy as np
+
+    from trainer.data.crops import predict
+    from trainer.data.pictures import load_canvases
+
+    vectors, shown = [], []
+    for start in range(0, len(samples), _CHUNK):
+        readable, canvases, _ = load_canvases(samples[start : start + _CHUNK], spec)
+        vectors.append(predict(module, canvases, spec))
+        shown += readable
+    return np.concatenate(vectors), shown

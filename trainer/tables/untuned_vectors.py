@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainer.tables.table import Request
-from trainer.tables.trained_vectors import network_input
+from trainer.tables.trained_vectors import network_input, vectors_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from dataset_formats.records import Sample
     from edge.types import FloatArray
-
-_CHUNK = 512  # pictures in memory at a time
 
 
 def untuned_vectors(
@@ -31,12 +29,9 @@ def untuned_vectors(
     Raises:
         TrainError: unknown backbone, or weights that do not fit.
     """
-    import numpy as np
     import torch
 
     from edge.manifest import Preprocess
-    from trainer.data.crops import predict
-    from trainer.data.pictures import load_canvases
     from trainer.models.backbone import create_trunk, published_mean_std
 
     torch.manual_seed(seed)
@@ -44,13 +39,7 @@ def untuned_vectors(
     asked = network_input(request, pixels)
     if asked["mean"] is None:
         asked["mean"], asked["std"] = published_mean_std(request.backbone)
-    spec = Preprocess(**asked, interpolation="area")
-    vectors, shown = [], []
-    for start in range(0, len(samples), _CHUNK):
-        readable, canvases, _ = load_canvases(samples[start : start + _CHUNK], spec)
-        vectors.append(predict(_averaged(trunk), canvases, spec))
-        shown += readable
-    return np.concatenate(vectors), shown
+    return vectors_of(_averaged(trunk), samples, Preprocess(**asked, interpolation="area"))
 
 
 def _averaged(trunk: nn.Module) -> nn.Module:

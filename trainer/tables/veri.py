@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import TrainError
-from trainer.tables.retrieval_protocol import recipe_of
 from trainer.tables.table import Measures, Request, Table
-from trainer.tables.trained_vectors import train_once, write_index
+from trainer.tables.trained_vectors import recipe_of, train_once, vectors_of, write_index
 from trainer.tables.untuned_vectors import untuned_vectors
 
 if TYPE_CHECKING:
@@ -69,19 +68,10 @@ def _splits(request: Request) -> dict[str, list[Sample]]:
 
 
 def _embed(run: Path, samples: Sequence[Sample]) -> Pictures:
-    import numpy as np
-
-    from trainer.data.crops import predict
-    from trainer.data.pictures import load_canvases
     from trainer.models.networks import load_model
 
     model, card = load_model(run)
-    vectors, shown = [], []
-    for start in range(0, len(samples), 512):
-        readable, canvases, _ = load_canvases(samples[start : start + 512], card.preprocess)
-        vectors.append(predict(model, canvases, card.preprocess))
-        shown += readable
-    return np.concatenate(vectors), shown
+    return vectors_of(model, samples, card.preprocess)
 
 
 def _across(queries: Pictures, gallery: Pictures, seed: int) -> Measures:

@@ -15,6 +15,7 @@ from edge.errors import TrainError
 from edge.inference.preprocess import to_canvas
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image
+from trainer.class_metrics import decode_labelled
 from trainer.data.augment import augment_appearance, augment_scene, canvases_to_input
 from trainer.data.batches import plain_batches
 from trainer.data.dataset import read_scenes
@@ -23,7 +24,7 @@ from trainer.data.run_data_card import write_scenes_card
 from trainer.loop.batch import Batch
 from trainer.loop.training_loop import fit
 from trainer.losses.detector_losses import giou, quality_focal
-from trainer.metrics import Boxes, best_threshold, decode_detections, detection_map
+from trainer.metrics import Boxes, best_threshold, detection_map
 from trainer.model_setup import card_of, data_summary, preprocess_of
 from trainer.models.networks import Detector, ModelCard, build_model, freeze_parts, load_model, save_model
 from trainer.recipe import DetectorRecipe
@@ -178,7 +179,8 @@ def detect(module: nn.Module, canvases: list[Image], card: ModelCard, batch: int
     with torch.no_grad():
         for start in range(0, len(canvases), batch):
             x = canvases_to_input(np.stack(canvases[start : start + batch]), card.preprocess).to(device)
-            found += decode_detections([level.cpu().numpy() for level in module(x)], card.strides, 0.05)
+            decoded = decode_labelled([level.cpu().numpy() for level in module(x)], card.strides, 0.05)
+            found += [one.unlabelled for one in decoded]
     return found
 
 
@@ -186,10 +188,14 @@ def validate_detector(module: nn.Module, scenes: SceneCanvases, card: ModelCard)
     """Return the mAP, and the score threshold with the best F1."""
     if not scenes.boxes:
         return {}
-    found = detect(module, scenes.canvases, card)
-    threshold, f1 = best_threshold(found, scenes.boxes)
-    best = {"score_threshold": float(np.clip(threshold, 0.2, 0.6)), "f1": f1, "images": float(len(scenes.boxes))}
-    return detection_map(found, scenes.boxes) | best
+    return measure_boxes(detect(module, scenes.canvases, card), scenes.boxes)
+
+
+def measure_boxes(found: list[Boxes], truths: list[FloatArray]) -> dict[str, float]:
+    """Return the mAP, and the score threshold with the best F1, of found and true boxes by picture."""
+    threshold, f1 = best_threshold(found, truths)
+    best = {"score_threshold": float(np.clip(threshold, 0.2, 0.6)), "f1": f1, "images": float(len(truths))}
+    return detection_map(found, truths) | best
 
 
 def init_weights(model: Detector, card: ModelCard, folder: Path) -> None:

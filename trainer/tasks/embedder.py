@@ -123,7 +123,6 @@ class EmbedderTask:
             weight = recipe.pairs * ramp if parts else 1.0
             pairs = pair_losses(original, confused, items, recipe.mode)
             parts |= {f"{head}_pairs": weight * value for head, value in pairs.items()}
-        joint = torch.cat(list(original.values()), dim=1)
         if self.teacher:
             teacher_vectors = self.teacher.embed(tensors["x"])
             parts["teacher"] = recipe.distil * mean_angle(self.module.to_teacher(joint), teacher_vectors)

@@ -37,7 +37,7 @@ def first(tmp_path_factory):
     """A gallery of as many items as make a category large, each with one vector, but the first with three."""
     folder, rows = tmp_path_factory.mktemp("first"), unit_rows(LARGE + 2)
     with GalleryWriter(folder, "tyre", SPACE, HEADS) as writer:
-        writer.add("i0", "Item 0", rows[:3])
+        writer.add("i0", "Item 0", rows[:3], {"attributes": {"colour": "red"}})
         for i in range(1, LARGE):
             writer.add(f"i{i}", f"Item {i}", rows[i + 2 : i + 3])
     write_gallery_index(folder, "2026-01-01T00:00:00Z")
@@ -92,6 +92,7 @@ def test_unchanged_category_is_taken_over_as_it_is(manifest, first):
     old = load_gallery(manifest, first)
     new = load_gallery(manifest, first, old)
     assert new.indexes["tyre"] is old.indexes["tyre"]
+    assert new.attributes["tyre"] is old.attributes["tyre"]
     assert new.updates == {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from dataset_formats.records import Annotation, NamedBox
 from edge.imaging.image import encode_image
 from edge.types import Match
 from trainer.cli import main
+from trainer.data.pictures import Pictures
+from trainer.evaluation import own_scenes
 from trainer.evaluation.checkout_scenes import render_scenes
 from trainer.evaluation.own_scenes import match_names
 from trainer.evaluation.shopping_lists import DetectedObject, ReadScene, TrueObject, match_objects, measure_lists
@@ -23,7 +26,7 @@ BUNDLE = ["--bundle", str(DEMO / "bundle"), "--bundle-gallery", str(DEMO / "gall
 
 
 def write_scenes(folder, *, named=True):
-    """One easy scene, one hard one and a damaged picture; the first box has a name that the gallery lacks."""
+    """An easy scene, a hard one, one whose box is outside and a damaged one; the gallery lacks the first box's name."""
     listed = []
     for level in ("easy", "hard"):
         (scene,) = render_scenes(level, 1, 3, catalogue())
@@ -35,6 +38,8 @@ def write_scenes(folder, *, named=True):
         )
         (folder / f"{level}.jpg").write_bytes(encode_image(scene.image_rgb, ".jpg", 95))
         listed.append(Annotation(f"{level}.jpg", boxes, level=level))
+    (folder / "outside.jpg").write_bytes((folder / "easy.jpg").read_bytes())
+    listed.append(Annotation("outside.jpg", (NamedBox((9e3, 0.0, 9.1e3, 50.0), names[1]),), level="easy"))
     (folder / "torn.jpg").write_bytes(b"\xff\xd8")
     listed.append(Annotation("torn.jpg", listed[0].boxes, level="easy"))
     write_coco(listed, [], folder / "scenes.json")
@@ -48,7 +53,7 @@ def test_bundle_reads_the_lists_of_own_scenes(tmp_path, capsys):
     assert list(tables) == ["INT8", "FP32"]
     table = tables["INT8"]
     assert list(table) == ["easy", "hard", "all"]
-    assert (table["all"]["scenes"], table["all"]["unreadable"]) == (2, 1)
+    assert (table["all"]["scenes"], table["all"]["unreadable"]) == (2, 2)
     assert table["easy"]["cAcc"]["mean"] == 0.0  # one of its objects is of no item of the gallery
     assert table["all"]["known"]["identified"] > 0.7
     assert table["all"]["by_item"]["never seen"]["map50"] == 0.0
@@ -75,6 +80,21 @@ def test_names_match_items_first_then_labels():
         "fig JAM": "jam",
         "tea": "tea",
     }
+
+
+def test_label_of_several_items_is_noticed(tmp_path, monkeypatch):
+    items = SimpleNamespace(item_ids=("ale-1", "ale-2", "jam"), labels=("Ale", "ale", "Jam"))
+    monkeypatch.setattr(own_scenes, "stored_items", lambda *_: [("bottle", None, items)])
+    write_scenes(tmp_path)
+    boxes = tuple(NamedBox((0.0, 0.0, 9.0, 9.0), name) for name in ("ALE", "jam", "ale-2"))
+    write_coco([Annotation("easy.jpg", boxes), Annotation("hard.jpg", ())], [], tmp_path / "scenes.json")
+    scenes = own_scenes.read_own_scenes(tmp_path, tmp_path, tmp_path / "scenes.json", None, None)
+    assert scenes.item_of == {"ALE": "ale-1", "jam": "jam", "ale-2": "ale-2"}
+    (line,) = scenes.noticed
+    assert line.startswith("1 names of boxes are the label of several items")
+    assert "ALE" in line
+    shown = [scenes.shown(one, np.zeros((20, 20, 3), np.uint8), Pictures()) for one in scenes.pictures]
+    assert [len(objects) for objects in shown] == [3, 0]  # a picture of nothing is a scene, too
 
 
 def test_true_object_is_matched_once_by_the_best_box():

@@ -92,6 +92,11 @@ def test_useless_held_out_names_are_rejected(things, held_out, message):
         read_items(recipe(things, held_out=held_out).world)
 
 
+def test_a_world_without_own_scenes_is_rejected(things, tmp_path):
+    with pytest.raises(TrainError, match=r"world.rendered is 1: that leaves no scene for your own things"):
+        make_worlds(recipe(things, rendered=1.0), tmp_path / "run")
+
+
 def test_queries_are_as_many_as_asked_for_and_keep_their_colour(things):
     pictures = query_pictures(read_items(recipe(things).world), 3, 0)
     for name, views in pictures.items():

@@ -53,6 +53,9 @@ def test_training_scenes_hold_products_and_levels(rpc, tmp_path):
     request = Request(rpc, tmp_path, pixels=96)
     file = write_training_scenes(request, ["Single", "Syn", "Render-free"], 0, tmp_path / "mode")
     listing = read_coco(file, None)
+    (tmp_path / "alone").mkdir()
+    alone = read_coco(write_training_scenes(request, ["Single"], 0, tmp_path / "alone"), None)
+    assert [one.split for one in alone.scenes] == ["train", "train", "train", "val"]
     single = [one for one in listing.scenes if one.path.parent.name == "train2019"]
     assert len(single) == 4  # two views of each product
     pasted = [one for one in listing.scenes if one not in single]
@@ -85,6 +88,12 @@ def test_category_table_measures_over_categories(tmp_path, capsys):
     # of two categories with as many pictures each, all three are the same number
     assert measures["accuracy"] == measures["recall"] == measures["accuracy of one category"]
     assert measures["pictures"] == 8.0
+
+
+def test_category_table_says_which_weights_its_networks_need(tmp_path):
+    request = Request(tmp_path, tmp_path)
+    with pytest.raises(TrainError, match="MobileNetV2: no package has its weights; give --weights hub"):
+        CMC_CATEGORIES.measure(request, "MobileNetV2", 0, tmp_path)
 
 
 def test_category_table_trains_as_published(tmp_path):

@@ -1,8 +1,11 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from edge.errors import TrainError
+from trainer.cli import main
 from trainer.tables.fill import fill_table
 from trainer.tables.table import Request, Table
 
@@ -46,6 +49,48 @@ def test_rows_of_two_requests_are_not_mixed(tmp_path):
     fill_table(table_of([]), Request(tmp_path, out), [0], None)
     with pytest.raises(TrainError, match="another folder"):
         fill_table(table_of([]), Request(tmp_path, out, epochs=3), [0], None)
+
+
+def test_a_folder_is_the_same_from_another_directory(tmp_path, monkeypatch):
+    out, measured = tmp_path / "out", []
+    fill_table(table_of(measured), Request(tmp_path / "data", out), [0], ["a"])
+    monkeypatch.chdir(tmp_path)
+    fill_table(table_of(measured), Request(Path("data"), out), [0], ["a"])
+    assert measured == [("a", 0)]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(TrainError, match="another folder"):
+        fill_table(table_of(measured), Request(Path("data"), out), [0], ["a"])
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"measures": '])
+def test_a_damaged_row_is_named(tmp_path, content):
+    request = Request(tmp_path, tmp_path / "out")
+    fill_table(table_of([]), request, [0], ["a"])
+    (request.runs / "a-0/measures.json").write_text(content)
+    with pytest.raises(TrainError, match=r"a-0/measures\.json: is damaged; delete it"):
+        fill_table(table_of([]), request, [0], ["a"])
+
+
+def test_a_row_without_measures_is_refused(tmp_path):
+    table = replace(table_of([]), measure=lambda *_: {})
+    with pytest.raises(TrainError, match="a has nothing to measure; toy needs pictures"):
+        fill_table(table, Request(tmp_path, tmp_path / "out"), [0], None)
+
+
+def test_interval_of_many_seeds_is_students(tmp_path):
+    report = fill_table(table_of([]), Request(tmp_path, tmp_path / "out"), range(16), ["a"])
+    found = report["rows"][0]["measures"]["R@1"]
+    half = found["interval"][1] - found["mean"]
+    assert half == pytest.approx(2.131 * found["sd"] / 4, rel=1e-3)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--pixels", "0"), ("--pixels", "31"), ("--epochs", "0")])
+def test_sizes_that_no_recipe_takes_are_refused(tmp_path, capsys, flag, value):
+    command = ["table", "scda", "--data", str(tmp_path), "-o", str(tmp_path / "out")]
+    assert main([*command, flag, value]) == 1
+    assert f"{flag}: found {value}; expected" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_row_is_refused(tmp_path):

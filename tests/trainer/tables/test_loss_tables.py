@@ -63,10 +63,11 @@ def test_hcl_trains_a_classifier_of_all_classes(index, tmp_path, capsys):
 
 
 def test_smaller_variants_are_cut_from_one_training(index, tmp_path, capsys):
-    found = filled("mffg-heads", index, tmp_path, "guarded summed,literal class+local,literal class+outline", capsys)
+    rows = "guarded summed, literal class+local, literal class+outline"
+    found = filled("mffg-heads", index, tmp_path, rows, capsys)
     numbers = {method: row["numbers"] for method, row in found.items()}
     assert numbers == dict.fromkeys(found, 256) | {"guarded summed": 128}
-    assert len(list((tmp_path / "trained").iterdir())) == 2
+    assert len(list(tmp_path.glob("runs/trained-*/run"))) == 2
 
 
 def test_recipes_have_the_settings_of_the_tables(tmp_path):

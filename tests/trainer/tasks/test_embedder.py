@@ -47,6 +47,16 @@ def test_categories_with_one_item_share_an_embedder(tmp_path):
     assert sorted(card.parent.name for card in (tmp_path / "run").glob("*/model.json")) == ["red", SINGLE_ITEMS]
 
 
+@pytest.mark.parametrize("key", ["teacher", "compatible_with"])
+def test_summed_heads_imitate_summed_vectors(tmp_path, key):
+    summed = {"joint": "sum", "heads": ["class", "outline"], "pairs": 0.0}
+    index = write_crops(tmp_path / "data", per_item=3)
+    train_embedders(embedder_recipe(index, epochs=1, **summed), tmp_path / "old")
+    recipe = embedder_recipe(index, epochs=1, **summed, **{key: tmp_path / "old"})
+    (card,) = train_embedders(recipe, tmp_path / "new")
+    assert [part.dim for part in card.vector_parts] == [8]
+
+
 def test_grid_finer_than_the_last_map_is_rejected(tmp_path):
     recipe = embedder_recipe(write_crops(tmp_path / "data"), grid=5, **SOFTMAX)
     with pytest.raises(TrainError, match="the last map of a 32x32 input has 4x4 cells; set grid to 4 or less"):
