@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import platform
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +17,7 @@ from edge.config.schema import EngineConfig
 from edge.errors import CaptureError, EngineError, TrainError
 from edge.imaging.image import set_threads
 from edge.types import Image
+from trainer.cores import machine_name
 from trainer.evaluation.answers import answers_of_queries, list_answers
 from trainer.evaluation.evaluate_models import Column, confusions, evaluate_chain, evaluate_detector
 from trainer.evaluation.evaluation_set import EvaluationSet, load_evaluation_set
@@ -175,16 +174,6 @@ def _about(args: argparse.Namespace, evaluation_set: EvaluationSet | None) -> di
         "machine": machine_name(),
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
-
-
-def machine_name() -> str:
-    """Return the name of the processor and its number of cores, for the record."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def _write(

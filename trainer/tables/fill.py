@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import statistics
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from edge.durable import write_durably
 from edge.errors import TrainError
 from edge.file_names import distinct_file_names
+from trainer.cores import machine_name
 from trainer.disk_errors import report_disk_errors
 from trainer.tables.table import Measures, Request, Table
 
@@ -23,6 +24,14 @@ log = logging.getLogger(__name__)
 _STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 _COUNT = 100  # a number as large is a count or a length, no share
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row measured with one seed."""
+
+    measures: Measures
+    where: str  # machine and date
 
 
 def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Sequence[str] | None) -> dict[str, Any]:
@@ -49,7 +58,7 @@ def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Se
     with report_disk_errors(f"{request.out}: the table cannot be written"):
         request.out.mkdir(parents=True, exist_ok=True)
         _keep_request(table, request)
-        rows: dict[str, dict[int, Measures]] = {}
+        rows: dict[str, dict[int, _Row]] = {}
         for seed in seeds if table.seeded else seeds[:1]:
             for method in chosen:
                 place = request.runs / f"{names[method]}-{seed}"
@@ -71,35 +80,34 @@ def _keep_request(table: Table, request: Request) -> None:
         raise TrainError(f"{request.out}: holds a table of other data or settings; give another folder")
 
 
-def _measured(table: Table, request: Request, method: str, seed: int, place: Path) -> Measures:
+def _measured(table: Table, request: Request, method: str, seed: int, place: Path) -> _Row:
     done = place / "measures.json"
     if done.is_file():
         return _kept(done)
     place.mkdir(parents=True, exist_ok=True)
-    started = time.process_time()
     measures = table.measure(request, method, seed, place)
     if not measures:
         raise TrainError(f"{request.data}: {method} has nothing to measure; {table.name} needs {table.data}")
-    cpu_s = round(time.process_time() - started, 1)
-    write_durably(done, json.dumps({"measures": measures, "cpu_s": cpu_s}).encode())
+    where = f"{machine_name()}; {datetime.now(timezone.utc).date().isoformat()}"
+    write_durably(done, json.dumps({"measures": measures, "where": where}).encode())
     log.info("%s, %s, seed %d: %s", table.name, method, seed, measures)
-    return measures
+    return _Row(measures, where)
 
 
-def _kept(file: Path) -> Measures:
+def _kept(file: Path) -> _Row:
     try:
-        measures: Measures = json.loads(file.read_bytes())["measures"]
+        kept = json.loads(file.read_bytes())
+        return _Row(kept["measures"], kept["where"])
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{file}: is damaged; delete it, and the row is measured again") from error
-    return measures
 
 
-def _report(table: Table, request: Request, rows: dict[str, dict[int, Measures]]) -> dict[str, Any]:
+def _report(table: Table, request: Request, rows: dict[str, dict[int, _Row]]) -> dict[str, Any]:
     listed = [
         {
             "method": method,
             "seeds": sorted(by_seed),
-            "measures": _over_seeds([by_seed[seed] for seed in sorted(by_seed)]),
+            "measures": _over_seeds([by_seed[seed].measures for seed in sorted(by_seed)]),
         }
         for method, by_seed in rows.items()
     ]
@@ -110,6 +118,7 @@ def _report(table: Table, request: Request, rows: dict[str, dict[int, Measures]]
         "what": table.what,
         "columns": list(table.columns),
         "settings": json.loads(json.dumps(settings, default=str)),
+        "measured": sorted({row.where for by_seed in rows.values() for row in by_seed.values()}),
         "rows": listed,
     }
 
@@ -141,6 +150,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"# {report['table']}",
         "",
         f"{report['source']}. {report['what']}",
+        "",
+        f"Measured on {' and on '.join(report['measured'])}.",
         "",
         f"| method | seeds | {' | '.join(columns)} |",
         "|---" * (len(columns) + 2) + "|",

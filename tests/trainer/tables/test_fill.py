@@ -38,6 +38,16 @@ def test_a_stopped_table_goes_on_where_it_was(tmp_path):
     assert measured == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
 
+def test_rows_of_two_machines_are_named(tmp_path, monkeypatch):
+    request = Request(tmp_path, tmp_path / "out")
+    for machine, method in (("one CPU, 2 cores", "a"), ("another CPU, 4 cores", "b")):
+        monkeypatch.setattr("trainer.tables.fill.machine_name", lambda name=machine: name)
+        fill_table(table_of([]), request, [0], [method])
+    report = fill_table(table_of([]), request, [0], None)
+    assert [line.split(";")[0] for line in report["measured"]] == ["another CPU, 4 cores", "one CPU, 2 cores"]
+    assert "and on one CPU, 2 cores" in (tmp_path / "out/table.md").read_text()
+
+
 def test_a_table_without_chance_is_measured_once(tmp_path):
     measured = []
     fill_table(table_of(measured, seeded=False), Request(tmp_path, tmp_path / "out"), [3, 4], None)
