@@ -94,6 +94,11 @@ document.addEventListener("click", (event) => {
   if (closer) closer.closest("dialog").close();
 });
 
+// A closed dialog keeps the focus until the next frame: a key that comes before belongs to the page, not to it.
+new MutationObserver((changes) => {
+  for (const { target } of changes) if (!target.open && target.contains(document.activeElement)) document.activeElement.blur();
+}).observe(document.body, { attributeFilter: ["open"], subtree: true });
+
 writeTimes();
 const said = sessionStorage.getItem(PENDING);
 if (said) {

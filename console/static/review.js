@@ -16,7 +16,7 @@ const start = () => {
   const may = root.dataset.may === "1";
   const crops = new Map(), cells = new Map(), alike = new Map();
   let list = []; // ids as they are shown
-  let at = -1, anchor = -1, after = null, loading = null, more = true, restarted = false;
+  let at = -1, anchor = -1, after = null, loading = null, moving = null, more = true, restarted = false;
   const selected = new Set(), later = new Set(), conflicts = new Map(), undone = [];
   const grid = $("grid");
   const current = () => crops.get(list[at]);
@@ -137,10 +137,18 @@ const start = () => {
       if (next < 0 && !more) next = list.findIndex((id, index) => index !== at && isOpen(id)); // those for later
       if (next >= 0) { go(next); return; }
       if (!more) break;
-      await load();
+      moving = load();
+      await moving;
+      moving = null;
     }
     if (at + 1 < list.length && root.dataset.state !== "open") go(at + 1);
     else if (!list.some(isOpen) && root.dataset.state === "open") show("All crops here are decided.");
+  };
+
+  // A key that comes while the next page is on its way means the crop that comes, not the one just decided.
+  const arrived = async (act) => {
+    while (moving) await moving;
+    act();
   };
 
   const columns = () => {
@@ -358,7 +366,7 @@ const start = () => {
     const act = event.ctrlKey ? undo : keys[event.key] || keys[event.key.toLowerCase()];
     if (!act) return;
     event.preventDefault();
-    act();
+    arrived(act);
   });
   grid.addEventListener("click", (event) => {
     const button = event.target.closest(".cell");
@@ -370,7 +378,7 @@ const start = () => {
   });
   $("stage").addEventListener("click", (event) => {
     const button = event.target.closest("[data-act]");
-    if (button) acts[button.dataset.act]();
+    if (button) arrived(acts[button.dataset.act]);
   });
   $("open-accept")?.addEventListener("click", acts.accept);
   for (const button of document.querySelectorAll(".actions [data-act]")) button.disabled = !may && !["previous", "next", "later"].includes(button.dataset.act);
