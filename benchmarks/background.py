@@ -41,6 +41,7 @@ from edge.imaging.image import crop, encode_image, encode_mask, plain_background
 from edge.silhouettes.silhouette import silhouette_of  # noqa: E402
 from quantize.bundle.fit_silhouettes import fit_rule, similarities  # noqa: E402
 from trainer.data.crops import load_crops, predict  # noqa: E402
+from trainer.embedder_recipe import EmbedderRecipe  # noqa: E402
 from trainer.loop.training_loop import keep_freed_memory  # noqa: E402
 from trainer.metrics import bootstrap  # noqa: E402
 from trainer.model_setup import preprocess_of  # noqa: E402
@@ -48,7 +49,8 @@ from trainer.models.localiser_network import MaskNetwork  # noqa: E402
 from trainer.models.networks import load_card, load_model  # noqa: E402
 from trainer.pasting.cutout_command import predict_mask  # noqa: E402
 from trainer.pasting.mask_sources import box_agreement, grabcut  # noqa: E402
-from trainer.recipe import CropData, EmbedderRecipe, LocaliserRecipe  # noqa: E402
+from trainer.recipe import LocaliserRecipe  # noqa: E402
+from trainer.recipe_parts import CropData  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
 from trainer.tasks.embedder_metrics import validate_embedder  # noqa: E402
 from trainer.tasks.general_embedder import make_general_embedder  # noqa: E402

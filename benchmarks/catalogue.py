@@ -239,7 +239,7 @@ def load(paths: list[Path]) -> Callable[[int], int]:
     from trainer.data.augment import augment_crop, canvases_to_input, pad
     from trainer.loop.batch import Batch
     from trainer.loop.batch_maker import make_batches
-    from trainer.recipe import Augment
+    from trainer.recipe_parts import Augment
 
     torch.set_num_threads(1)
     spec, how = Preprocess(width=224, height=224), Augment()

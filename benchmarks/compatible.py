@@ -86,7 +86,7 @@ def parts_of(seed: int, items: list[str]) -> dict[str, str]:
 
 def measure(seed: int) -> None:
     """Train the old and the new embedders, and search the queries of each in the gallery of each."""
-    from trainer.recipe import EmbedderRecipe
+    from trainer.embedder_recipe import EmbedderRecipe
     from trainer.synthetic.write_dataset import write_dataset
     from trainer.tasks.embedder import train_embedders
 

@@ -52,7 +52,7 @@ def cards(data: Path) -> dict[str, object]:
 def split(data: Path) -> dict[str, object]:
     """Count near-duplicates on both sides of a stratified split, by chance and with duplicates kept together."""
     from trainer.data.command import describe_data
-    from trainer.recipe import Split
+    from trainer.recipe_parts import Split
 
     report: dict[str, object] = {"seed": SEED, "val": 0.2}
     for together in (False, True):

@@ -298,7 +298,7 @@ def pasted(
 
 def grocery_arm(work: Path, data: Path, seed: int, backgrounds: Path | None) -> dict[str, Any]:
     """Train one embedder of all items on catalogue pictures; search the val photos among them."""
-    from trainer.recipe import EmbedderRecipe
+    from trainer.embedder_recipe import EmbedderRecipe
     from trainer.tasks.embedder import train_embedders
 
     name = "alone" if backgrounds is None else backgrounds.name

@@ -23,7 +23,7 @@ from trainer.losses.embedding_losses import CosineSoftmax
 from trainer.metrics import rank, recall_at, similarity
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import pool_grid
-from trainer.recipe import Augment
+from trainer.recipe_parts import Augment
 
 SPEC = Preprocess(
     width=128, height=128, resize="letterbox", interpolation="area", crop_margin=0.0, mean=[0.5] * 3, std=[0.5] * 3

@@ -3,6 +3,7 @@
     python benchmarks/find.py                       # three seeds, into runs/find; finished steps are not repeated
     python benchmarks/find.py --only train --seed 0
     python benchmarks/find.py --only held_out_items --seed 0
+    python benchmarks/find.py --bundle demo/bundle  # evaluate the finder of a bundle, into results/find_demo.json
 
 Each seed holds out every fifth item and a whole category. Neither is in any scene or query of training and validation.
 Needs the weights of ../shared/data or $FINESIGHT_DATA. Writes benchmarks/results/find.json.
@@ -27,8 +28,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.playing_cards import true_cards  # noqa: E402
+from edge.bundle.bundle import read_bundle  # noqa: E402
 from edge.errors import CaptureError  # noqa: E402
-from edge.finder.finder import Finder  # noqa: E402
+from edge.finder.finder import Finder, open_finder  # noqa: E402
 from edge.finder.query import lay_out_query, object_mask  # noqa: E402
 from edge.imaging.image import read_image, resize  # noqa: E402
 from edge.inference.engine import open_engine  # noqa: E402
@@ -62,7 +64,11 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=ROOT / "runs/find", help="folder for data and results; default: %(default)s"
     )
+    parser.add_argument("--bundle", type=Path, help="evaluate this bundle's finder instead; it is trained on all items")
     arguments = parser.parse_args()
+    if arguments.bundle:
+        report_bundle(arguments.bundle)
+        return
     for seed in arguments.seed or range(len(CATEGORIES)):
         run = arguments.work / f"seed-{seed}"
         if not (run / "model.json").exists():
@@ -276,6 +282,24 @@ def evaluate(finder: Finder, cases: list[Case]) -> dict[str, Any]:
         },
         "outcomes": [int(value) for value in several],
     }
+
+
+def report_bundle(folder: Path) -> None:
+    """Evaluate a bundle's finder on scenes that it was not trained on, of items that it knows, and on photos."""
+    from benchmarks.grocery import machine
+    from trainer.synthetic.items import catalogue
+
+    bundle = read_bundle(folder)
+    assert bundle.manifest.finder, "the bundle has no finder"
+    finder = open_finder(bundle.folder, bundle.manifest.finder)
+    known = [item.item_id for number, item in enumerate(catalogue()) if number % 5]  # the others are only around them
+    cases = {"known_items": synthetic_cases(known, 3, SCENES), "real_fruit": fruit_cases(), "real_cards": card_cases()}
+    found = {kind: evaluate(finder, one) for kind, one in cases.items()}
+    for one in found.values():
+        del one["outcomes"]
+    tree = {"date": date.today().isoformat(), "machine": machine(), "bundle": bundle.manifest.bundle_id, **found}  # noqa: DTZ011
+    print(json.dumps(tree, indent=1))
+    (ROOT / "benchmarks/results/find_demo.json").write_text(json.dumps(tree, indent=1) + "\n")
 
 
 def share(outcomes: Any) -> dict[str, Any]:

@@ -11,6 +11,8 @@ broker: the bounded inflow, the writer with its transactions, which are flushed 
 * Database: bytes after the first reports, and after the changed ones.
 * Answers: milliseconds of a request over HTTP on loopback, with 2,000 and with all devices: pages from the beginning,
   the middle, and of what few devices have; counts of all devices. The aim for a page is 200 ms.
+* Look: how long `edge-sync rollout run` takes to ask for all devices and to decide, and the processor time of that, the
+  server's share included. `whole`: with whole reports, as `edge-sync devices` reads them.
 
 Other work on the machine (`load_1_min`) lengthens all of it. Writes benchmarks/results/fleet_collector.json.
 """
@@ -63,6 +65,7 @@ def measure(folder: Path, devices: int, rounds: int) -> dict[str, Any]:
         rest = fleet.ingest(reports(range(FEW, devices), 1))
         size = fleet.size()
         answers[str(devices)] = fleet.ask(devices, rounds)
+        look = {"narrow": fleet.look(), "whole": fleet.look(whole=True)}
         changed = fleet.ingest(reports(range(0, devices, 5), 2))
         return {
             "devices": devices,
@@ -75,6 +78,7 @@ def measure(folder: Path, devices: int, rounds: int) -> dict[str, Any]:
             },
             "database": {"bytes_after_first": size, "bytes_after_changed": fleet.size()},
             "answers_ms": answers,
+            "look": look,
         }
 
 
@@ -167,6 +171,27 @@ class Fleet:
         with closing(self.database._connect(self.database.path)) as connection:  # noqa: SLF001  no other user of it
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return self.database.path.stat().st_size
+
+    def look(self, *, whole: bool = False) -> dict[str, Any]:
+        """Return how long a look of the controller at all devices takes."""
+        from gallery_sync.formats.documents import Release
+        from gallery_sync.formats.rollouts import Plan, Wave
+        from gallery_sync.rollouts.fleet import open_fleet
+        from gallery_sync.rollouts.gates import count, decide
+
+        release = Release(
+            line="shop", sequence=42, created_at="", bundle_id="shop-2", bundle_head="0" * 64, gallery_sequence=119
+        )
+        plan = Plan(
+            id="p", release=release, salt="0" * 16, waves=[Wave(buckets=10_000)], open_waves=1,
+            planned_by="a", planned_at="", approved_by="b", approved_at="2026-01-01T00:00:00Z",
+        )  # fmt: skip
+        door = open_fleet(f"http://127.0.0.1:{self.server.port}", None)
+        started, used = time.monotonic(), time.process_time()
+        rows = door.rows("shop", None if whole else release).rows
+        decide(plan, count(plan, rows, NOW), NOW)
+        took, used = time.monotonic() - started, time.process_time() - used
+        return {"devices": len(rows), "s": round(took, 2), "cpu_s": round(used, 2)}
 
     def ask(self, devices: int, rounds: int) -> dict[str, Any]:
         """Return how long answers take."""

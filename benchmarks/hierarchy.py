@@ -40,9 +40,10 @@ from edge.types import Box, Image  # noqa: E402
 from quantize.export import export_fp32  # noqa: E402
 from quantize.network_spec import model_entry  # noqa: E402
 from trainer.data.dataset import read_samples  # noqa: E402
+from trainer.embedder_recipe import EmbedderRecipe  # noqa: E402
 from trainer.metrics import bootstrap  # noqa: E402
 from trainer.models.networks import load_model  # noqa: E402
-from trainer.recipe import EmbedderRecipe, load_recipe  # noqa: E402
+from trainer.recipe import load_recipe  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
 
 BUNDLE, FLAT = ROOT / "runs/bundle", ROOT / "runs/hierarchy/flat"

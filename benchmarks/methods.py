@@ -41,12 +41,13 @@ from edge.manifest import Head, Preprocess  # noqa: E402
 from trainer.data.crops import predict  # noqa: E402
 from trainer.data.dataset import read_samples  # noqa: E402
 from trainer.data.pictures import load_pictures  # noqa: E402
+from trainer.embedder_recipe import EmbedderRecipe  # noqa: E402
 from trainer.loop.training_loop import keep_freed_memory  # noqa: E402
 from trainer.metrics import map_at_r, rank, recall_at, similarity  # noqa: E402
 from trainer.models.backbone import create_trunk  # noqa: E402
 from trainer.models.networks import ModelCard, load_model  # noqa: E402
 from trainer.models.scda_network import FreeEmbedder  # noqa: E402
-from trainer.recipe import ClassifierRecipe, EmbedderRecipe  # noqa: E402
+from trainer.recipe import ClassifierRecipe  # noqa: E402
 from trainer.synthetic.write_dataset import write_dataset  # noqa: E402
 from trainer.tasks.classifier import train_classifier  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402

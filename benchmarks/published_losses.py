@@ -73,7 +73,7 @@ def rows_of(name: str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = read_table(WORK / name)["rows"]
     for row in rows:
         done = sorted(WORK.glob(f"{name}/runs/{file_name(str(row['method']))}-[0-9]/measures.json"))
-        row["cpu_s"] = [json.loads(path.read_text())["cpu_s"] for path in done]
+        row["cpu_s"] = [kept["cpu_s"] for path in done if "cpu_s" in (kept := json.loads(path.read_text()))]
     return rows
 
 

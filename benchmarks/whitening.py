@@ -40,11 +40,11 @@ from edge.inference.preprocess import to_canvas  # noqa: E402
 from edge.manifest import Preprocess  # noqa: E402
 from quantize.bundle.fit_whitening import LabelledVectors, fit_map, measure_gain  # noqa: E402
 from trainer.data.crops import predict  # noqa: E402
+from trainer.embedder_recipe import EmbedderRecipe  # noqa: E402
 from trainer.evaluation.model_chain import _Pooled  # noqa: E402
 from trainer.evaluation.open_set import area_under_curve  # noqa: E402
 from trainer.models.backbone import create_trunk  # noqa: E402
 from trainer.models.networks import load_model  # noqa: E402
-from trainer.recipe import EmbedderRecipe  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
 from trainer.tasks.general_embedder import make_general_embedder  # noqa: E402
 
@@ -82,8 +82,8 @@ def main() -> None:
     }
     about = {"embedder": arguments.embedder, "seed": arguments.seed, "px": arguments.px}
     about |= {"epochs": arguments.epochs} if arguments.embedder == "tuned" else {}
-    rows = [about | row for row in measure(labelled, tuned, arguments.seed, arguments.only)]
-    write(rows)
+    for row in measure(labelled, tuned, arguments.seed, arguments.only):
+        write([about | row])  # one by one, so that a stopped run keeps what it measured
 
 
 def samples() -> list[dict[str, str]]:

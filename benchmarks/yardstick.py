@@ -37,10 +37,10 @@ from dataset_formats.decode import read_picture  # noqa: E402
 from dataset_formats.records import Sample  # noqa: E402
 from edge.types import Image  # noqa: E402
 from trainer.data.dataset import read_samples  # noqa: E402
+from trainer.embedder_recipe import EmbedderRecipe  # noqa: E402
 from trainer.loop.training_loop import keep_freed_memory  # noqa: E402
 from trainer.metrics import rank, recall_at, similarity  # noqa: E402
 from trainer.models.backbone import Trunk, create_trunk  # noqa: E402
-from trainer.recipe import EmbedderRecipe  # noqa: E402
 from trainer.synthetic.write_dataset import write_dataset  # noqa: E402
 from trainer.tasks.embedder import train_embedders  # noqa: E402
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from console.access.roles import ROLES
-from console.storage.database import Database, open_database
+from console.storage.database import FILE, Database, open_database
 from edge.errors import ConsoleError
 
 BY = "terminal"  # in the audit log
@@ -82,7 +82,7 @@ def _add_user(arguments: argparse.Namespace) -> None:
     from console.access.users import add_user
 
     hashed = Passwords().hash(_read_password(is_from_stdin=arguments.password_stdin))
-    with _writing(arguments) as connection:
+    with _writing(arguments, is_new=True) as connection:
         add_user(connection, time.time(), BY, arguments.name, arguments.role, hashed)
     print(f"{arguments.name} may log in as {arguments.role}")
 
@@ -183,16 +183,18 @@ def _read_password(*, is_from_stdin: bool) -> str:
 
 
 @contextlib.contextmanager
-def _database(arguments: argparse.Namespace) -> Iterator[Database]:
+def _database(arguments: argparse.Namespace, *, is_new: bool = False) -> Iterator[Database]:
     from console.tables import TABLES
 
+    if not is_new and not (arguments.data / FILE).is_file():
+        raise ConsoleError("missing", f"{arguments.data}: no console has run with this folder; give its --data")
     with contextlib.closing(open_database(arguments.data.absolute(), TABLES)) as database:
         yield database
 
 
 @contextlib.contextmanager
-def _writing(arguments: argparse.Namespace) -> Iterator[Any]:
-    with _database(arguments) as database, database.write() as connection:
+def _writing(arguments: argparse.Namespace, *, is_new: bool = False) -> Iterator[Any]:
+    with _database(arguments, is_new=is_new) as database, database.write() as connection:
         yield connection
 
 

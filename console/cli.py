@@ -52,6 +52,9 @@ def _serve(arguments: argparse.Namespace) -> None:
     listen = Listen(
         host.strip("[]"), int(port), names, arguments.tls_certificate, arguments.tls_key, arguments.proxy_https
     )
+    for one in arguments.folder if arguments.verb == "serve" else ():
+        if not one.is_dir():  # perhaps it is mounted later
+            print(f"edge-console: --folder {one}: there is no such folder now", file=sys.stderr)
     serve(settings, listen, prepare)
 
 

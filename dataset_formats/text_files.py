@@ -154,6 +154,12 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def as_stored(path: Path) -> Path:
+    """Return a picture's path, with its suffix in capitals (1.JPG) if the data set has it that way only."""
+    capitals = path.with_suffix(path.suffix.upper()) if path.suffix else path
+    return path if is_file(path) or not is_file(capitals) else capitals
+
+
 def exists(path: Path) -> bool:
     """Return whether a path that a data set names exists; False for a name that no file can have."""
     try:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from edge.bundle.bundle import Bundle, read_bundle
+from edge.bundle.bundle import Bundle, check_compatible, read_bundle
 from edge.bundle.engine_builds import BuildOptions, Models
 from edge.bundle.pairs import Pair
 from edge.bundle.prove import Prove, prover
@@ -279,12 +279,15 @@ def load_models(bundle_folder: Path | None, gallery_folder: Path | None, engine:
     """Load a bundle and a gallery from folders, without a device; no gallery means an empty one.
 
     Raises:
-        BundleError: the bundle is damaged or missing.
+        BundleError: the bundle is damaged or missing, or the gallery is of another embedding space.
         GalleryError: the gallery is damaged.
     """
     if bundle_folder is None:
         raise FinesightError("a gallery folder needs a bundle folder; give both")
-    return _load(read_bundle(bundle_folder), read_gallery(gallery_folder) if gallery_folder else None, engine)
+    bundle, gallery = read_bundle(bundle_folder), read_gallery(gallery_folder) if gallery_folder else None
+    if gallery is not None:
+        check_compatible(bundle, gallery)
+    return _load(bundle, gallery, engine)
 
 
 def _open_options(engine: EngineConfig, state_dir: Path | None) -> OpenOptions:

@@ -50,6 +50,9 @@ def program() -> NoReturn:
     """Run one verb and end the process, whatever its threads do."""
     # A plug-in of another package could change what a bundle may hold; the search for one looks at every package.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+    # Read when numpy is loaded. Networks and cameras use the cores, and the second thread of a small product waits for
+    # one: 4 vectors of 384 numbers, busy machine: 0.1 ms with one thread, 84 ms with two (docs/results/whitening.md).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         status = main()
     except Exception:

@@ -94,7 +94,7 @@ class Recogniser:
 
         Raises:
             ConfigError: there is no such file or folder, or the configuration is invalid.
-            BundleError: no bundle is active, or it is damaged.
+            BundleError: no bundle is active, it is damaged, or the gallery was embedded with another.
             GalleryError: the gallery is damaged.
             EngineError: a model cannot run on this machine.
         """

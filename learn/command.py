@@ -31,7 +31,7 @@ from learn.open_detector import open_detector
 from learn.page import headline, render_page
 from learn.photos import hold_out, read_photos, write_index
 from learn.plan import Photos, Plan, advice, make_plan, many
-from learn.scene_set import named_pictures, read_names
+from learn.scene_set import named_pictures, names_that_miss, read_names
 from learn.steps import (
     INDEX,
     MEMORY,
@@ -69,6 +69,8 @@ def run_learn(args: argparse.Namespace) -> None:
     if args.names is not None and args.from_scenes is None:
         raise TrainError("--names says what boxes are named; it goes with --from-scenes (for photos: --labels)")
     spec = None
+    if (args.keep_labels or args.detector_spec) and (args.detector is None or args.detector.is_dir()):
+        raise TrainError("--detector-spec and --keep-labels are for a --detector that is an ONNX file")
     if args.detector is not None and not args.detector.is_dir():
         spec = find_spec(args.detector, args.detector_spec, _listed(args.keep_labels))
     if "${" not in args.camera:
@@ -109,12 +111,32 @@ def run_crops(args: argparse.Namespace) -> dict[str, Any]:
     for line in report(listing, args.scenes):
         log.warning("%s", line)
     names = {} if args.names is None else read_names(args.names)
+    for line in names_that_miss(listing, names, args.names) if names else ():
+        log.warning("%s", line)
     labels = {(one.category, one.item): one.label for one in names.values()}
-    options = CropOptions(args.iou, args.margin, tuple(_listed(args.add_missed) or ()))
     pictures = named_pictures(listing, names)
+    options = _crop_options(args, sorted({one.split for one in pictures}))
     with report_disk_errors(f"{args.out}: cannot write"):
         cut = cut_scenes(progress(pictures, "cutting"), detector.detect, args.out, options, labels)
     return {"index": str(args.out / INDEX_FILE), "detector": detector.told, "crops": len(cut.samples), **report_of(cut)}
+
+
+def _crop_options(args: argparse.Namespace, splits: Sequence[str]) -> CropOptions:
+    """Return how crops are cut.
+
+    Raises:
+        TrainError: a number is out of its range, or the data set has no such split.
+    """
+    if not 0 < args.iou <= 1:
+        raise TrainError(f"--iou is {args.iou:g}; give more than 0 and at most 1")
+    if not 0 <= args.margin <= 1:
+        raise TrainError(f"--margin is {args.margin:g}; give 0 to 1")
+    if args.threshold is not None and not 0 <= args.threshold < 1:
+        raise TrainError(f"--threshold is {args.threshold:g}; give 0 to less than 1")
+    add_missed = tuple(_listed(args.add_missed) or ())
+    if absent := [split for split in add_missed if split not in splits]:
+        raise TrainError(f"--add-missed: there is no split {absent[0]!r}; the data set has {', '.join(splits)}")
+    return CropOptions(args.iou, args.margin, add_missed)
 
 
 def _listed(text: str | None) -> list[str] | None:
@@ -160,7 +182,11 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     kept = write_configurations(options.out, name, options.camera, detects=options.detector is not None)
     shown = {item_id_of(sample.item): sample for sample in reversed(samples) if sample.split == "train"}
     told = f"{how[0].upper()}{how[1:]}. {weights.told}. Input {plan.px} x {plan.px} pixels."
-    notes = [*notes_about(bundle), *left_out_of(photos.left_out, "photo")]
+    notes = [
+        *notes_about(bundle),
+        *left_out_of(photos.left_out, "photo"),
+        *left_out_of(verdict.unreadable, "held-out photo"),
+    ]
     page = render_page(name, counts, verdict, told, advice(photos.samples), shown, notes)
     write_durably(options.out / PAGE, page.encode("utf-8"))
     report = {

@@ -25,7 +25,7 @@ from edge.imaging.image import crop, encode_image, shrink
 from edge.types import Box, Detection, Image
 from learn.box_matches import LEAST_IOU, match_boxes
 from learn.open_detector import Detect
-from trainer.recipe import LEAST_VISIBLE
+from trainer.recipe_parts import LEAST_VISIBLE
 
 INDEX_FILE, BOXES_FILE, REPORT_FILE, PICTURES = "index.csv", "boxes.csv", "crops.json", "crops"
 MARGIN = 0.1  # of a crop, as a share of its box: the default of the networks on the device

@@ -86,7 +86,7 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     scenes = read_scenes(options.photos, options.root, work / SCENES, progress, options.names)
     counts = count_scenes(scenes)
     say(f"{many(counts.pictures, 'picture')} to learn from, with {many(counts.boxes, 'box', 'boxes')}; {weights.told}")
-    for line in left_out_of(scenes.left_out, "picture"):
+    for line in (*left_out_of(scenes.left_out, "picture"), *scenes.noticed):
         say(line)
     shop = plan_shop(options, weights, scenes)
     report = {
@@ -187,7 +187,11 @@ def _write_page(shop: Shop, samples: Sequence[Sample], found: SceneVerdict, embe
     given = shop.options.detector
     detector = "A detector was trained on the boxes, and" if given is None else f"The detector {given.name}"
     text = f"{detector} cut the objects out. {how}. {shop.weights.told}."
-    notes = [*notes_about(shop.work / "bundle"), *left_out_of(shop.scenes.left_out, "picture")]
+    notes = [
+        *notes_about(shop.work / "bundle"),
+        *left_out_of(shop.scenes.left_out, "picture"),
+        *left_out_of(found.verdict.unreadable, "held-out picture"),
+    ]
     name = shop.options.shown_name
     page = render_page(name, Photos.of(labelled), found.verdict, text, advice(labelled), shown, notes)
     write_durably(shop.options.out / PAGE, page.encode("utf-8"))

@@ -11,6 +11,7 @@ from typing import Any
 from dataset_formats.records import Sample
 from edge.build import load_models
 from edge.config.schema import EngineConfig
+from edge.errors import CaptureError
 from edge.imaging.image import read_image
 from edge.recogniser import RecognisedObject
 from edge.recognition.recognise_image import recognise_image
@@ -49,6 +50,7 @@ class Verdict:
     # photo shows one object.
     missed: int | None = None
     named_extra: int = 0
+    unreadable: tuple[str, ...] = ()  # which held-out picture could not be read, and why
 
     def count(self, outcome: Outcome) -> int:
         """Return how many answers ended so."""
@@ -81,6 +83,7 @@ class Verdict:
             "nearest_item_right": self.nearest_right,
             "nearest_category_right": self.categories_right,
             "lookup_ms": round(self.millis, 1),
+            **({"unreadable": len(self.unreadable)} if self.unreadable else {}),
             **({} if self.missed is None else {"missed": self.missed, "named_extra": self.named_extra}),
         }
 
@@ -113,7 +116,7 @@ def answer_of(sample: Sample, found: Decision | RecognisedObject) -> Answer:
 
 
 def judge(bundle: Path, gallery: Path, held_out: Iterable[Sample]) -> Verdict:
-    """Recognise every held-out photo.
+    """Recognise every held-out photo; one that cannot be read is listed.
 
     Args:
         bundle: folder of the bundle.
@@ -124,10 +127,16 @@ def judge(bundle: Path, gallery: Path, held_out: Iterable[Sample]) -> Verdict:
         BundleError, GalleryError, EngineError: the bundle or gallery cannot be used.
     """
     models = load_models(bundle, gallery, EngineConfig())
-    answers, spent = [], []
+    answers, spent, unreadable = [], [], []
     for sample in held_out:
         timings = Timings()
-        decision = recognise_image(models, read_image(sample.path), 1, timings)
+        try:
+            image_rgb = read_image(sample.path)
+        except CaptureError as error:
+            unreadable.append(str(error))
+            continue
+        decision = recognise_image(models, image_rgb, 1, timings)
         spent.append(sum(timings.stages_ms.values()))
         answers.append(answer_of(sample, decision))
-    return Verdict(tuple(answers), sorted(spent)[len(spent) // 2] if spent else 0.0)
+    median = sorted(spent)[len(spent) // 2] if spent else 0.0
+    return Verdict(tuple(answers), median, unreadable=tuple(unreadable))

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from learn.plan import Plan, Speed
+from trainer.embedder_recipe import EmbedderInput, EmbedderOptimiser, EmbedderRecipe
 from trainer.loop.training_loop import choose_device
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import CARD_FILE
 from trainer.models.published_weights import PublishedWeights
-from trainer.recipe import Backbone, CropData, EmbedderInput, EmbedderOptimiser, EmbedderRecipe
+from trainer.recipe_parts import Backbone, CropData
 from trainer.tasks.embedder import train_embedders
 from trainer.tasks.general_embedder import make_general_embedder
 

@@ -39,10 +39,12 @@ def open_detector(
         threshold: lowest score of an object; None: that of the detector.
 
     Raises:
-        TrainError: there is no detector at this path.
+        TrainError: there is no detector at this path, or it takes no spec or labels.
         QuantizeError: an ONNX file has no spec and is no YOLOX.
         BundleError, EngineError: a bundle is damaged, or the model cannot run here.
     """
+    if source.is_dir() and (spec is not None or keep_labels is not None):
+        raise TrainError(f"{source}: --detector-spec and --keep-labels are for ONNX files, and this is a folder")
     if (source / RUN_CARD).is_file():
         return _of_run(source, threshold)
     if (source / MANIFEST_NAME).is_file():

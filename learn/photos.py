@@ -18,12 +18,12 @@ from dataset_formats.notices import printable, report
 from dataset_formats.records import Sample
 from dataset_formats.splits import split_from_name
 from edge.durable import write_durably
-from edge.errors import CaptureError, TrainError
+from edge.errors import CaptureError, DataError, TrainError
 from edge.imaging.image import crop, encode_image, shrink
 from edge.types import Box
 from trainer.data.duplicates import near_duplicate_of
 from trainer.data.split import resplit
-from trainer.recipe import Split
+from trainer.recipe_parts import Split
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,11 @@ def read_photos(
     folder.mkdir(parents=True, exist_ok=True)
     listed = [s for s in single_objects(listing, cut_to_box=False) if s.split != "test"]
     named = {} if labels is None else _read_labels(labels)
+    if named and not named.keys() & {(one.category, one.item) for one in listed}:
+        category, item = next(iter(named))
+        raise TrainError(
+            printable(f"{labels}: none of its rows names an item of {source}; the first: {category}, {item}")
+        )
     kept, left_out, sources = [], list(listing.left_out), {}
     for sample in progress(listed, "reading photos"):
         try:
@@ -94,10 +99,12 @@ def _read_labels(path: Path) -> dict[tuple[str, str], str]:
     """Return names for people by category and item.
 
     Raises:
-        DataError: the file cannot be read, or lacks a column.
+        DataError: the file cannot be read, lacks a column, or has a row that cannot be read.
     """
     table = read_table(path)
     table.require("category", "item", "label")
+    if table.left_out:
+        raise DataError(table.left_out[0])
     return {(row["category"], row["item"]): row["label"] for _, row in table.rows}
 
 

@@ -13,11 +13,12 @@ from dataset_formats.records import Sample
 from edge.file_names import distinct_file_names
 from learn.networks import make_embedder
 from learn.plan import Photos, Plan, Speed, make_plan
-from learn.scene_plan import ScenePlan, embedder_groups
+from learn.scene_plan import ScenePlan, detector_batch, embedder_groups
 from trainer.metrics import is_a_guess
 from trainer.models.networks import CARD_FILE
 from trainer.models.published_weights import PublishedWeights
-from trainer.recipe import Backbone, ClassifierRecipe, CropData, DetectorRecipe, Input, Optimiser, SceneData
+from trainer.recipe import ClassifierRecipe, DetectorRecipe
+from trainer.recipe_parts import Backbone, CropData, Input, Optimiser, SceneData
 from trainer.tasks.classifier import train_classifier
 from trainer.tasks.detector import train_detector
 
@@ -63,7 +64,6 @@ def until_converged(epochs: int, watch: str, batch: int, pictures: int) -> Optim
 
 def detector_recipe(plan: ScenePlan, scenes: Path, weights: PublishedWeights, pictures: int) -> DetectorRecipe:
     """Return the recipe of a detector that finds objects of whatever name, so that new items need no other one."""
-    batch = min(16, max(4, pictures // 8))
     return DetectorRecipe(
         kind="detector",
         scenes=SceneData(train=scenes),
@@ -75,7 +75,7 @@ def detector_recipe(plan: ScenePlan, scenes: Path, weights: PublishedWeights, pi
             std=weights.mean,
         ),
         backbone=Backbone(name=weights.backbone, pretrained=weights.pretrained, strides=_STRIDES, freeze_bn=True),
-        optimiser=until_converged(plan.detector_epochs, "map50_95", batch, pictures),
+        optimiser=until_converged(plan.detector_epochs, "map50_95", detector_batch(pictures), pictures),
     )
 
 

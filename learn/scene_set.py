@@ -18,17 +18,18 @@ from dataset_formats.listings import annotated_pictures
 from dataset_formats.notices import printable
 from dataset_formats.records import ONE_CATEGORY, AnnotatedPicture, Annotation, Listing, NamedBox
 from edge.durable import write_durably
-from edge.errors import CaptureError, TrainError
+from edge.errors import CaptureError, DataError, TrainError
 from edge.imaging.image import encode_image, shrink
 from learn.photos import copy_path
 from trainer.data.duplicates import near_duplicate_of
 from trainer.data.split import resplit_pictures
-from trainer.recipe import Split
+from trainer.recipe_parts import Split
 
 LONGEST_PX = 1280  # of the copies: crops are cut out of them
 SCENES_FILE = "scenes.json"
 HELD_OUT = 0.2  # share of the pictures, where the data set holds none out
 _QUALITY = 92
+_LISTED = 8  # names that a message lists
 FEWEST = 4  # pictures: three to learn from, and one to see when the detector has converged
 
 # named: categories and items; one_level: one name for each box; unnamed: all boxes have the same name
@@ -55,6 +56,7 @@ class SceneSet:
     sources: Mapping[str, Path] = field(default_factory=dict)  # by file name of a copy: the picture
     left_out: tuple[str, ...] = ()  # which picture cannot be used, and why
     untouched: int = 0  # pictures of the split `test`
+    noticed: tuple[str, ...] = ()  # what deserves a look
 
     @property
     def boxes(self) -> list[NamedBox]:
@@ -66,11 +68,50 @@ def read_names(path: Path) -> dict[str, BoxName]:
     """Read what the names of boxes mean: a CSV with columns name, category, item and optionally label.
 
     Raises:
-        DataError: the file cannot be read, or lacks a column.
+        DataError: the file cannot be read, lacks a column or a value, or gives a name two meanings.
     """
     table = read_table(path)
     table.require("name", "category", "item")
-    return {row["name"]: BoxName(row["category"], row["item"], row.get("label", "")) for _, row in table.rows}
+    if table.left_out:
+        raise DataError(table.left_out[0])
+    names: dict[str, BoxName] = {}
+    for line, row in table.rows:
+        name, meant = row["name"], BoxName(row["category"], row["item"], row.get("label", ""))
+        if not (name and meant.category and meant.item):
+            raise DataError(f"{path}: line {line}: a value is missing; give name, category and item")
+        if names.setdefault(name, meant) != meant:
+            raise DataError(f"{path}: line {line}: {name!r} has another meaning in an earlier line; remove one of them")
+    return names
+
+
+def names_that_miss(listing: Listing, names: Mapping[str, BoxName], file: Path) -> list[str]:
+    """Say which names are on no box, and which boxes have no row.
+
+    Args:
+        listing: of the data set.
+        names: what the names of its boxes mean.
+        file: where that is written.
+
+    Raises:
+        TrainError: no name is on a box.
+    """
+    on_boxes = {(box.item_id or box.item, box.item) for one in annotated_pictures(listing) for box in one.boxes}
+    known = {name for pair in on_boxes for name in pair}
+    if not known.intersection(names):
+        raise TrainError(f"{file}: none of its names is on a box; the boxes are named {_listed(known)}")
+    absent = [name for name in names if name not in known]
+    left = [finer for finer, name in on_boxes if finer not in names and name not in names]
+    return [
+        f"{file}: {what}: {_listed(of)}"
+        for what, of in (("names that are on no box", absent), ("boxes without a row keep their names", left))
+        if of
+    ]
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
+    return printable(", ".join(ordered[:_LISTED]) + more)
 
 
 def named_pictures(listing: Listing, names: Mapping[str, BoxName]) -> list[AnnotatedPicture]:
@@ -117,10 +158,11 @@ def read_scenes(
 
     Raises:
         DataError: the data set cannot be read, or has no boxes.
-        TrainError: too few of its pictures can be used.
+        TrainError: too few of its pictures can be used, or no name is on a box.
     """
     listing = read_listing(source, root, boxed=True)
     meant = {} if names is None else read_names(names)
+    noticed = () if names is None else tuple(names_that_miss(listing, meant, names))
     listed = named_pictures(listing, meant)
     kept = [one for one in listed if one.split != "test"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +184,7 @@ def read_scenes(
     file = folder / SCENES_FILE
     write_coco([Annotation(p.path.name, p.boxes, p.split, p.level, p.declared_size_px) for p in copies], [], file)
     labels = {(one.category, one.item): one.label for one in meant.values() if one.label}
-    return SceneSet(file, copies, naming_of(copies), labels, sources, tuple(left_out), len(listed) - len(kept))
+    return SceneSet(file, copies, naming_of(copies), labels, sources, tuple(left_out), len(listed) - len(kept), noticed)
 
 
 def _split(pictures: list[AnnotatedPicture]) -> list[AnnotatedPicture]:

@@ -105,7 +105,12 @@ def train_the_detector(shop: Shop) -> dict[str, Any]:
         return {"given": shop.options.detector.name}
     plan = shop.plan
     size = f"{plan.detector_width} x {plan.detector_height}"
-    say(f"training a detector at {size} pixels until it converges, at most {many(plan.detector_epochs, 'epoch')}")
+    epochs = many(plan.detector_epochs, "epoch")
+    say(
+        f"training a detector at {size} pixels until it converges, at most {epochs}"
+        if plan.detector_can_converge
+        else f"training a detector at {size} pixels for {epochs}: too few to converge, which takes more --minutes"
+    )
     recipe = detector_recipe(plan, shop.scenes.file, shop.weights, shop.learned_pictures)
     made = make_detector(recipe, shop.detector)
     learned = made.converged and made.metrics.get("map50")

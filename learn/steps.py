@@ -20,7 +20,7 @@ from learn.device_folder import clear, last_sequence, run_command
 from learn.memory import read_memory, write_memory
 from learn.plan import many
 from quantize.build_network import Policy
-from quantize.bundle.pack import PackOptions
+from quantize.bundle.pack_options import PackOptions
 from quantize.command import PackSources, named_sources, pack_bundle, saturates
 from quantize.dataset import Splits, read_data
 from quantize.network_spec import Spec

@@ -124,7 +124,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _pack(arguments: argparse.Namespace) -> int:
     from quantize.build_network import Policy
-    from quantize.bundle.pack import PackOptions
+    from quantize.bundle.pack_options import PackOptions
     from quantize.command import PackSources, forms_for, pack_bundle, saturates
     from quantize.detector_specs import find_spec
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from edge.file_names import file_name
 from edge.manifest import Manifest, Target
 from quantize.build_network import Network, Policy, build_network
-from quantize.bundle.pack import PackOptions, pack
+from quantize.bundle.pack import pack
+from quantize.bundle.pack_options import PackOptions
 from quantize.forms.form_of import FOR_TENSORRT
 from quantize.forms.ort_u8 import lacks_dot_product
 from quantize.forms.write_forms import Progress

@@ -18,6 +18,7 @@ from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.manifest import Preprocess
 from quantize.forms.fold_normalisation import fold_normalisation, pool_by_average_pool
 from quantize.forms.graph import drop_unused
+from quantize.forms.merge_padding import merge_padding
 from quantize.forms.tensorrt_rules import find_violations
 from quantize.network_spec import Spec, conversion_path, write_spec
 
@@ -64,6 +65,7 @@ def export_module(network: nn.Module, spec: Spec, out_onnx: Path, *, fold: bool 
     out_onnx.parent.mkdir(parents=True, exist_ok=True)
     _trace(wrapped, spec, size, out_onnx)
     model = onnx.load(str(out_onnx))
+    merge_padding(model)
     pool_by_average_pool(model)
     drop_unused(model)
     onnx.save(model, str(out_onnx))
@@ -90,13 +92,16 @@ def export_module(network: nn.Module, spec: Spec, out_onnx: Path, *, fold: bool 
 
 
 def _trace(wrapped: nn.Module, spec: Spec, size: tuple[int, int], out_onnx: Path) -> None:
+    from trainer.models.fixed_padding import with_fixed_padding
+
+    camera_frame = torch.zeros(1, *size, 3, dtype=torch.uint8)
     try:
         with warnings.catch_warnings():
             # The exporter that needs no onnxscript is deprecated. It also warns of each shape it traces as a constant.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                wrapped,
-                (torch.zeros(1, *size, 3, dtype=torch.uint8),),
+                with_fixed_padding(wrapped, camera_frame),
+                (camera_frame,),
                 str(out_onnx),
                 opset_version=OPSET,
                 dynamo=False,

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.console_samples import TOKEN, Client
 
+PATIENCE_MS = 60_000.0  # of a test that fails; a busy machine takes its time
+expect.set_options(timeout=PATIENCE_MS)
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -32,7 +34,7 @@ def logged_in(browser: Browser, client: Client, width: int = 1280, height: int =
     """Open a page that is logged in; it fails the test if a script fails or anything is requested from elsewhere."""
     context = browser.new_context(viewport={"width": width, "height": height})
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE_MS)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     own = (client.url, "data:", "blob:")

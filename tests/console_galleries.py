@@ -75,7 +75,7 @@ def curating(folder: Path, *, keys: bool = True) -> Iterator[Client]:
 def read_gallery(client: Client) -> None:
     """Wait until the console has read the newest gallery."""
     client.send("POST", "/api/v1/gallery/refresh")
-    task = client.services.tasks.wait("gallery/index", 20)
+    task = client.services.tasks.wait("gallery/index", 60.0)
     assert task is not None
     assert task.state == "done", task.says
 
@@ -93,7 +93,7 @@ def publish_all(client: Client, **more: object) -> str:
     body = {"version": plan["version"], "drafts": [one["id"] for one in plan["drafts"]], **more}
     reply = client.send("POST", "/api/v1/gallery/publish", body)
     assert reply.status == 200, reply.text
-    task = client.services.tasks.wait("gallery/publish", 20)
+    task = client.services.tasks.wait("gallery/publish", 60.0)
     assert task is not None
     return f"{task.state}: {task.says}"
 
@@ -103,7 +103,7 @@ def add_pictures(client: Client, item: str, label: str, *numbers: int) -> int:
     files = {f"{number}-{place}.png": png(number, place) for place, number in enumerate(numbers)}
     reply = client.upload("/api/v1/gallery/drafts/add", files, category=CATEGORY, item=item, label=label)
     assert reply.status == 200, reply.text
-    client.services.tasks.wait("gallery/embed", 20)
+    client.services.tasks.wait("gallery/embed", 60.0)
     return int(reply.json["drafts"][0])
 
 

@@ -87,7 +87,7 @@ def patch_set(client: Client, folder: Path, pictures: Sequence[Sequence[str]], n
 def propose(client: Client, set_id: int) -> None:
     """Let the models look at all crops of a set, and wait for it."""
     key = client.send("POST", f"/api/v1/review/{set_id}/propose", {}).json["key"]
-    task = client.services.tasks.wait(key, 20.0)
+    task = client.services.tasks.wait(key, 60.0)
     assert task is not None, "the task is gone"
     assert task.state == "done", task.says
 

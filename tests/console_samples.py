@@ -64,7 +64,7 @@ class Client:
 
     def ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
         where = urlsplit(self.url)
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
         try:
             sent = dict(headers) if self.token is None else {"Authorization": f"Bearer {self.token}", **headers}
             connection.request(method, path, body, sent)

@@ -24,7 +24,6 @@ CATEGORY = "card"
 NEAR_PX = 4.0  # of an edge of a box that needs no more keys
 SAME = 0.3  # overlap from which a proposal is about the object
 LONG_MS = 600_000.0
-expect.set_options(timeout=30_000)  # beside other work
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ LINE, SITES = "demo", ("north", "south")
 T = TypeVar("T")
 
 
-def edge_sync(*arguments: object, timeout_s: float = 120.0) -> dict[str, Any]:
+def edge_sync(*arguments: object, timeout_s: float = 600.0) -> dict[str, Any]:
     """Run an `edge-sync` command that succeeds, and return its JSON answer."""
     done = try_edge_sync(*arguments, timeout_s=timeout_s)
     assert done.returncode == 0, f"{arguments}: {done.stderr}"
@@ -48,7 +48,7 @@ def edge_sync(*arguments: object, timeout_s: float = 120.0) -> dict[str, Any]:
     return answer
 
 
-def try_edge_sync(*arguments: object, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+def try_edge_sync(*arguments: object, timeout_s: float = 600.0) -> subprocess.CompletedProcess[str]:
     """Run an `edge-sync` command."""
     command = [sys.executable, "-m", "gallery_sync.cli", *map(str, arguments), "--json"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -338,7 +338,7 @@ class Fleet:
 
     def get(self, path: str) -> Any:
         """Return what the fleet server's API answers; None while it is not there."""
-        with suppress(OSError), urllib.request.urlopen(f"{self.api}{path}", timeout=10) as answer:
+        with suppress(OSError), urllib.request.urlopen(f"{self.api}{path}", timeout=60) as answer:
             return json.loads(answer.read())
         return None
 

@@ -1,4 +1,7 @@
-"""What the documents say is true: commands run as printed, links lead somewhere, references are current."""
+"""What the documents say is true: links lead somewhere, references are current, commands exist.
+
+tests/test_docs_training.py and tests/test_docs_devices.py run the commands as printed, which takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -11,96 +14,15 @@ from pathlib import Path
 import pytest
 
 from scripts import make_reference
-from tests.fresh_checkout import copy_checkout, distributions, make_venv, new_user
-from tests.printed import Block, blocks_of, first_that_differs
+from tests.pages import PAGES, ROOT, run_by_itself
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs/tutorials").glob("*.md"), *(ROOT / "docs/how-to").glob("*.md")])
 OUTSIDE_THE_SITE = [
     ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")
 ]
-NEXT = "--- next block ---"
-END_WITH_THE_PAGE = "trap 'jobs -p | xargs -r kill 2> /dev/null || true' EXIT\n"  # whatever a page starts
-
-# It keeps its terminal until it is stopped: here it gets one of its own, until the page ends.
-CONSOLE = """
-edge-console() {
-    case "$1" in demo | serve) ;; *) command edge-console "$@"; return ;; esac
-    command edge-console "$@" > console.log 2>&1 &
-    timeout 180 sh -c 'until grep -q "^console: http" console.log; do sleep 0.2; done' || true
-    cat console.log
-}
-"""
-
-# Its camera is on a USB port: the device sees a file instead.
-RUN_KIOSK = """
-sed -i 's|v4l2:///dev/video0|file://demo/stream.mp4?loop=1|' kiosk.yaml
-edge run -c kiosk.yaml & trap "kill $!" EXIT
-timeout 120 sh -c 'until curl -s -o /dev/null http://127.0.0.1:8090/v1/state; do sleep 0.1; done'
-"""
 
 
 def tracked() -> list[str]:
     return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-
-
-def reading_order(page: Path) -> tuple[int, int]:
-    """README first, then the tutorials as their index lists them, then the guides."""
-    tutorials = re.findall(r"^\d\. .*\((\S+)\)", (ROOT / "docs/tutorials/index.md").read_text("utf-8"), re.MULTILINE)
-    return page.parent.name == "how-to", tutorials.index(page.name) if page.name in tutorials else -1
-
-
-def run_by_itself(page: Path) -> list[Block]:
-    return [block for block in blocks_of(page) if block.kind == "sh"]
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> dict[str, str]:
-    return new_user(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory, environment) -> Path:
-    """A fresh checkout, whose environment is empty but for what the trainer needs.
-
-    `make demo` and the `pip` commands of the pages install everything else. The packages of the trainer fill 6 GB, so
-    they are lent by the environment of the tests: pip finds those, and no others, as installed.
-    """
-    folder = copy_checkout(tmp_path_factory.mktemp("user") / "finesight")
-    make_venv(folder / ".venv", lent=distributions("trainer", "quantize") - distributions())
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "page",
-    sorted((page for page in PAGES if run_by_itself(page)), key=reading_order),
-    ids=lambda page: str(page.relative_to(ROOT)),
-)
-def test_page_runs_as_printed_and_prints_what_comes(page, checkout, environment):
-    blocks = run_by_itself(page)
-    if "make demo" not in blocks[0].commands:  # "Run the demo first"
-        subprocess.run(["make", "setup-device"], cwd=checkout, env=environment, check=True, timeout=600)
-    commands = [block.commands for block in blocks]
-    if page.name == "kiosk.md":
-        blocks += [block for block in blocks_of(page) if block.commands.startswith("curl")]
-        commands += [RUN_KIOSK + block.commands for block in blocks[len(commands) :]]
-    done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", END_WITH_THE_PAGE + CONSOLE + f"\necho '{NEXT}'\n".join(commands)],
-        cwd=checkout,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    differ = [
-        first_that_differs(block.output, came)
-        for block, came in zip(blocks, done.stdout.split(f"{NEXT}\n"), strict=True)
-        if block.output is not None
-    ]
-    assert [line for line in differ if line] == []
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ MADE_OF = (
     "quantize",
     "scripts",
 )
+OWN = ("console", "dataset_formats", "edge", "gallery_sync", "learn", "quantize", "trainer", "__main__")
 PARSERS = {
     "console.cli": console_parser(),
     "edge.cli": options.build_parser("info"),
@@ -43,10 +44,10 @@ PARSERS = {
     "trainer.cli": trainer_parser(),
 }
 RUN_ALL = """
-import json, os, sys, tempfile, traceback
+import contextlib, json, os, sys, tempfile, traceback
 from importlib import import_module
 from importlib.machinery import PathFinder
-hidden, module, commands = json.load(sys.stdin)
+hidden, own, module, commands = json.load(sys.stdin)
 class Device:
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -55,7 +56,11 @@ sys.meta_path[:] = [Device if finder is PathFinder else finder for finder in sys
 main = import_module(module).main
 outcomes = []
 for words in commands:
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryFile("w+") as errors,
+        tempfile.TemporaryFile("w+") as loaded,
+    ):
         child = os.fork()
         if child == 0:
             os.chdir(folder)
@@ -70,10 +75,16 @@ for words in commands:
                 traceback.print_exc()
                 code = 1
             sys.stderr.flush()
+            json.dump([name for name in sys.modules if name.partition(".")[0] not in own], loaded)
+            loaded.flush()
             os._exit(code or 0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         errors.seek(0)
+        loaded.seek(0)
         outcomes.append([code, errors.read()])
+        for name in json.loads(loaded.read() or "[]"):  # libraries: the next child has them from the beginning
+            with contextlib.suppress(Exception):
+                import_module(name)
 print(json.dumps(outcomes))
 """
 COMMANDS_OF_EXTRAS = [
@@ -201,7 +212,7 @@ def outcomes() -> dict[tuple[str, tuple[str, ...]], tuple[int, str]]:
         commands += [words for name, words, _ in COMMANDS_OF_EXTRAS if name == module]
         done = subprocess.run(
             [sys.executable, "-c", RUN_ALL],
-            input=json.dumps([hidden, module, commands]),
+            input=json.dumps([hidden, OWN, module, commands]),
             cwd=ROOT,
             capture_output=True,
             text=True,

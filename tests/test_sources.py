@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer.tables.every_table import TABLES
+from trainer.tables.table import Request
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/results/sources.md"
 ELEMENTS = [
@@ -50,3 +53,11 @@ def test_commands_of_a_row_are_run_by_a_test_of_it(row):
 def test_recipes_of_the_page_exist():
     for recipe in re.findall(r"configs/[\w/.-]+\.yaml", PAGE.read_text()):
         assert (ROOT / recipe).is_file(), recipe
+
+
+def test_rows_of_tables_that_pages_name_exist(tmp_path):
+    tables = {table.name: [*table.methods(Request(tmp_path, tmp_path))] for table in TABLES}
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    named = re.findall(r"--methods ['\"]?([\w,+-]+)", pages)
+    assert named
+    assert {row for names in named for row in names.split(",")} <= {row for rows in tables.values() for row in rows}

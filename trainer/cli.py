@@ -19,8 +19,9 @@ from trainer.pasting.self_tuning.command import run_self_tune
 from trainer.tables.command import run_table
 
 if TYPE_CHECKING:
+    from trainer.embedder_recipe import EmbedderRecipe
     from trainer.models.networks import ModelCard
-    from trainer.recipe import AnyRecipe, EmbedderRecipe
+    from trainer.recipe import AnyRecipe
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +71,11 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
 
 def _train(args: argparse.Namespace) -> dict[str, object]:
     from trainer.distributed import is_rank0, process_group
+    from trainer.embedder_recipe import EmbedderRecipe
     from trainer.loop.training_loop import keep_freed_memory
     from trainer.model_setup import require_learned
     from trainer.quick import shortened
-    from trainer.recipe import EmbedderRecipe, load_recipe
+    from trainer.recipe import load_recipe
     from trainer.tasks.finetune import finetune_recipe
 
     keep_freed_memory()
@@ -115,7 +117,7 @@ def _train_networks(args: argparse.Namespace, recipe: AnyRecipe) -> list[ModelCa
 
 def _train_embedders(args: argparse.Namespace, recipe: EmbedderRecipe) -> list[ModelCard]:
     from trainer.tasks.embedder import train_embedders
-    from trainer.tasks.free_embedder import make_free_embedder
+    from trainer.tasks.free_embedder import make_free_embedders
 
     if args.free is None:
         if args.dim is not None:
@@ -123,7 +125,7 @@ def _train_embedders(args: argparse.Namespace, recipe: EmbedderRecipe) -> list[M
         return train_embedders(recipe, args.out)
     if args.base is not None:
         raise TrainError("--free trains nothing, so that --base has no use; give one of them")
-    return [make_free_embedder(recipe, args.free, args.out, args.dim)]
+    return make_free_embedders(recipe, args.free, args.out, args.dim)
 
 
 def _learn(args: argparse.Namespace) -> dict[str, object]:
@@ -159,11 +161,9 @@ def _evaluate(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _data(args: argparse.Namespace) -> dict[str, object]:
-    from trainer.data.command import describe_data
-    from trainer.recipe import Split
+    from trainer.data.command import describe_data, new_split
 
-    fields = {"how": args.split, "val": args.val, "test": args.test, "seed": args.seed, "together": args.together}
-    split = Split.model_validate(fields) if args.split else None
+    split = new_split(args.split, {"val": args.val, "test": args.test, "seed": args.seed, "together": args.together})
     return describe_data(
         args.path, args.out, root=args.root, layout=args.layout, split=split, model=args.model, least=args.least
     )

@@ -10,10 +10,11 @@ from edge.errors import TrainError
 from edge.manifest import Preprocess
 from trainer.data.masks import MaskedPictures
 from trainer.data.pictures import Pictures
+from trainer.embedder_recipe import EmbedderRecipe
 from trainer.metrics import is_a_guess
 from trainer.models.backbone import create_trunk, published_mean_std
 from trainer.models.networks import ModelCard
-from trainer.recipe import AnyRecipe, ClassifierRecipe, EmbedderRecipe, LocaliserRecipe, TrunkRecipe
+from trainer.recipe import AnyRecipe, ClassifierRecipe, LocaliserRecipe, TrunkRecipe
 
 log = logging.getLogger(__name__)
 

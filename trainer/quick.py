@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from typing import TypeVar
 
-from trainer.recipe import AnyRecipe, CategoryOverrides, ClassifierRecipe, EmbedderRecipe, Input
+from trainer.embedder_recipe import CategoryOverrides, EmbedderRecipe
+from trainer.recipe import AnyRecipe, ClassifierRecipe
+from trainer.recipe_parts import Input
 
 AnyInput = TypeVar("AnyInput", bound=Input)
 EPOCHS = 0.5  # factor on the recipe's epochs

@@ -76,7 +76,7 @@ def add_user(connection: sqlite3.Connection, now_s: float, by: str, name: str, r
     """
     if not _NAME.fullmatch(name) or name.lower() in _RESERVED:
         raise ConsoleError(
-            "invalid", f"{name!r} cannot name a user; use 1 to 64 letters, digits, '.', '_', '@' and '-'"
+            "invalid", f"{name!r} cannot name a user; use 1 to 64 of a-z, A-Z, 0-9, '.', '_', '@' and '-'"
         )
     users = count_users(connection)
     if users >= MOST_USERS:

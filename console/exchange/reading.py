@@ -93,7 +93,9 @@ def _read(source: Path, size_of: SizeOf) -> Read:
     elif source.is_file() and root_tag(source) == "annotations":
         read.proposed |= _drawn_by_models(source)
     elif source.is_dir():
-        read.proposed |= _states_of_table(source)
+        states = _states_of_table(source)
+        read.proposed |= {name for name, state in states.items() if state == "proposed"}
+        read.empty_is_answer |= {name for name, state in states.items() if state == "confirmed"}
         xml = [*source.glob("*.xml"), *source.glob("annotations/*.xml")]
         if len(xml) == 1 and root_tag(xml[0]) == "annotations":
             read.proposed |= _drawn_by_models(xml[0])
@@ -168,10 +170,10 @@ def _drawn_by_models(file: Path) -> set[str]:
     return found
 
 
-def _states_of_table(folder: Path) -> set[str]:
-    """Return the pictures that the table of our own archives calls proposed."""
+def _states_of_table(folder: Path) -> dict[str, str]:
+    """Return the states of pictures by name, as the table of our own archives tells them."""
     file = folder / STATES_FILE
     if not file.is_file():
-        return set()
+        return {}
     rows = csv.reader(read_text(file).splitlines())
-    return {row[0] for row in rows if len(row) == 2 and row[1] == "proposed"}
+    return {row[0]: row[1] for row in rows if len(row) == 2}

@@ -34,14 +34,16 @@ class SentCommand:
     arguments: str
     by: str
     at: float | None
-    state: str  # sent, not sent, accepted, done, refused or failed
+    state: str  # waiting, sent, not sent, expired, accepted, done, refused or failed
     text: str
     is_waiting: bool  # for its last answer
 
     @property
     def kind(self) -> str:
         """How its badge looks."""
-        return {"done": "good", "failed": "bad", "refused": "bad", "not sent": "bad"}.get(self.state, "warn")
+        return {"done": "good", "failed": "bad", "refused": "bad", "not sent": "bad", "expired": "bad"}.get(
+            self.state, "warn"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def command_view(command: Mapping[str, Any], answers: list[Mapping[str, Any]]) -
     """Return a command with the newest of its answers; the newest answer is the first one that names it."""
     answer = next((one for one in answers if one.get("id") == command.get("id")), None)
     sent = command.get("sent")
-    state = clean(answer.get("state"), 20) if answer else "sent" if sent in ("sent", None) else "not sent"
+    stored = clean(command.get("state"), 20) or ("sent" if sent in ("sent", None) else "not sent")
+    state = clean(answer.get("state"), 20) if answer else stored
     arguments = as_object(command.get("arguments"))
     return SentCommand(
         id=clean(command.get("id"), 80),
@@ -88,8 +91,8 @@ def command_view(command: Mapping[str, Any], answers: list[Mapping[str, Any]]) -
         by=clean(command.get("by"), 80),
         at=moment(command.get("at")),
         state=state,
-        text=clean(answer.get("text"), 500) if answer else "" if state == "sent" else clean(sent),
-        is_waiting=state in ("sent", "accepted"),
+        text=clean(answer.get("text"), 500) if answer else "" if state in ("sent", "expired") else clean(sent),
+        is_waiting=state in ("waiting", "sent", "accepted"),
     )
 
 

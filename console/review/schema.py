@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS review_samples(
 CREATE INDEX IF NOT EXISTS crops_by_picture ON crops(set_id, state, picture_id);
 CREATE INDEX IF NOT EXISTS crops_of_fold ON crops(set_id, fold, state) WHERE fold IS NOT NULL;
 CREATE INDEX IF NOT EXISTS crops_decided ON crops(set_id, category, item, label, id) WHERE state = 'item';
+CREATE INDEX IF NOT EXISTS crops_waiting ON crops(set_id, category, item, version, id) WHERE state = 'item';
 CREATE INDEX IF NOT EXISTS crops_not_looked_at ON crops(set_id, picture_id, id) WHERE proposals IS NULL;
 CREATE TRIGGER IF NOT EXISTS review_crop_deleted AFTER DELETE ON crops BEGIN
     UPDATE crops SET fold = NULL WHERE set_id = OLD.set_id AND fold = OLD.id;

@@ -20,7 +20,7 @@ let theirs = []; // boxes of somebody else, where the two differ
 let undone = [];
 let done = [];
 let lastMove = { key: null, at: 0 };
-let isBusy = false; // from saving until the next picture is shown
+let coming = null; // while a picture is saved, or read: a promise. Nothing changes the one that goes.
 let opening = 0;
 let keys = 0;
 const ahead = new Map();
@@ -40,6 +40,10 @@ const find = (key) => boxes.find((one) => one.key === key);
 const numberOf = (key) => boxes.findIndex((one) => one.key === key) + 1;
 
 const keepDraft = () => {
+  if (!coming) writeDraft();
+};
+
+const writeDraft = () => {
   try {
     if (isChanged()) {
       const draft = { version: picture.version, boxes: plain(), at: Date.now() };
@@ -66,7 +70,7 @@ const say = (text) => {
 // Drawing -----------------------------------------------------------------------------------------------------------
 
 const owner = {
-  mayEdit,
+  get mayEdit() { return mayEdit && !coming; },
   get selected() { return selected; },
   boxOf: (key) => find(key).box,
   /** The smallest box below a point. */
@@ -78,6 +82,7 @@ const owner = {
   select: (key) => select(key),
   begin: () => remember(),
   change: (key, box) => {
+    if (!find(key)) return; // removed by a key while it was dragged
     find(key).box = clamped(box);
     touch(find(key));
     draw();
@@ -238,7 +243,7 @@ const nudge = (dx, dy, edge) => {
 
 const setClass = (name) => {
   const one = find(selected);
-  if (!one || one.category === name) return;
+  if (coming || !one || one.category === name) return;
   if (one.decision !== "open") {
     show("This object has a name already. Change it in the review.", "bad");
     return;
@@ -288,13 +293,26 @@ const readAhead = async (id) => {
   } catch { /* it is read when it is shown */ }
 };
 
-const open = async (id, isInTrail = false) => {
+/** Keep keys back until a picture was saved, or is shown. */
+const bring = (work) => {
+  const mine = (coming = work.finally(() => { if (coming === mine) coming = null; }));
+  return mine;
+};
+const arrived = async (act) => {
+  while (coming) await coming;
+  if (picture && !document.querySelector("dialog[open]")) act();
+};
+
+const open = (id, isInTrail = false) => bring(opened(id, isInTrail));
+
+const opened = async (id, isInTrail = false) => {
   let values;
   const wanted = (opening += 1);
   try {
     values = await read(id);
   } catch (error) {
-    show(error.message, "bad");
+    if (error.status === 404 && picture) finish(); // deleted meanwhile: another one waits, or none
+    else show(error.message, "bad");
     return;
   }
   if (wanted !== opening) return; // another picture was asked for meanwhile
@@ -355,9 +373,11 @@ function conflict(text) {
   draw();
 }
 
-const save = async () => {
-  if (!mayEdit || !picture || isBusy) return;
-  isBusy = true;
+const save = () => {
+  if (mayEdit && picture && !coming) bring(saved());
+};
+
+const saved = async () => {
   const known = new Set(picture.boxes.map((one) => one.id));
   const body = {
     version: picture.version,
@@ -370,21 +390,31 @@ const save = async () => {
     const { ids, here } = trail();
     sessionStorage.setItem(trailKey, JSON.stringify({ ids: ids.slice(0, here + 1), here }));
     say(`Saved. ${answer.waiting} to check`);
-    if (answer.next) await open(answer.next);
-    else finish();
+    await goOn(answer);
   } catch (error) {
     const newer = error.reason === "conflict" && (await send("GET", `/api/v1/boxes/pictures/${id}`).catch(() => null));
-    if (newer && picture?.id === id) {
+    if (newer && isAs(newer)) await goOn(newer); // its answer was lost
+    else if (newer && picture?.id === id) {
       picture = newer;
-      keepDraft();
+      writeDraft();
       conflict("Somebody saved other boxes of this picture meanwhile.");
     } else show(error.message || "Saving failed.", "bad");
-  } finally {
-    isBusy = false;
   }
 };
 
+const goOn = async ({ next: following }) => {
+  if (following) await opened(following);
+  else finish();
+};
+
+/** Return whether a picture was confirmed with the boxes that are shown. */
+const isAs = (values) => {
+  const sorted = (listed) => JSON.stringify(listed.map(({ box, category }) => JSON.stringify([box, category])).sort());
+  return values.state === "confirmed" && sorted(stored(values)) === sorted(boxes);
+};
+
 const saveNothing = () => {
+  if (coming) return;
   if (boxes.length) {
     remember();
     boxes = [];
@@ -432,8 +462,26 @@ const arrow = (event) => {
   return true;
 };
 
+// A key that comes while a picture is on its way means that one; but nobody confirms what was not shown yet.
+const CONFIRMS = ["s", "enter", "0"];
+const REPEATS = [...Object.keys(ARROWS), "z", "y", "+", "=", "-"]; // held down, no other key does more than once
+
 document.addEventListener("keydown", (event) => {
-  if (!picture || document.querySelector("dialog[open]")) return;
+  if (document.querySelector("dialog[open]")) return;
+  const isField = event.target.closest?.("input, select, textarea");
+  if (!isField && event.repeat && (coming || !REPEATS.includes(event.key.toLowerCase()) && !REPEATS.includes(event.key))) {
+    if (event.key === "Enter" && !event.target.closest?.("button, a, summary")) event.preventDefault();
+    return;
+  }
+  if (!coming || isField) act(event);
+  else if (!CONFIRMS.includes(event.key.toLowerCase())) {
+    if (ARROWS[event.key]) event.preventDefault();
+    arrived(() => act(event));
+  }
+});
+
+const act = (event) => {
+  if (!picture) return;
   const { target } = event;
   if (target.closest?.("input, select, textarea")) {
     if (target === at("class") && ["Enter", "Escape"].includes(event.key)) {
@@ -458,10 +506,13 @@ document.addEventListener("keydown", (event) => {
   else if (isPlain && Object.hasOwn(LOOKS, key)) LOOKS[key]();
   else return;
   event.preventDefault();
-});
+};
 
 at("svg").addEventListener("focus", () => { if (!canvas.gesture) select(null); });
-const onClick = (id, act) => at(id)?.addEventListener("click", act);
+const onClick = (id, does) => at(id)?.addEventListener("click", (event) => {
+  const isSecond = event.detail > 1 && ["save", "none"].includes(id); // a double click confirms one picture, not two
+  if (picture && !coming && !isSecond) does();
+});
 for (const [id, act] of [
   ["save", save], ["new", addBox], ["none", saveNothing], ["undo", EDITS.z], ["remove", remove], ["previous", previous],
   ["next", next], ["in", LOOKS["+"]], ["out", LOOKS["-"]], ["fit", LOOKS.f], ["discard", discard], ["mine", save],
@@ -469,7 +520,7 @@ for (const [id, act] of [
 ]) onClick(id, act);
 at("class")?.addEventListener("change", (event) => setClass(event.target.value.trim() || null));
 for (const one of root.querySelectorAll("[data-nudge]")) {
-  one.addEventListener("click", () => nudge(...one.dataset.nudge.split(",").map(Number), at("edge").value));
+  one.addEventListener("click", () => coming || nudge(...one.dataset.nudge.split(",").map(Number), at("edge").value));
 }
 window.addEventListener("pagehide", () => { if (picture && mayEdit) keepDraft(); });
 

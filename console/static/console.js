@@ -1,8 +1,17 @@
 // What all pages share: requests to the API, messages, times in the reader's zone, and the keys' help.
 // htmx forms post to the API with hx-swap="none"; the answer's `says` is shown, and `go` is the next page.
 
+const toasts = document.getElementById("toasts");
+
+/** Messages lie in the dialog that is open: whatever is outside of it is dimmed, and cannot be pressed or heard. */
+const placeToasts = () => {
+  const inFront = document.activeElement?.closest("dialog[open]") ?? [...document.querySelectorAll("dialog[open]")].at(-1);
+  const holder = inFront ?? document.body;
+  if (toasts.parentElement !== holder) holder.append(toasts);
+};
+
 export const show = (text, kind = "") => {
-  const box = document.getElementById("toasts");
+  placeToasts();
   const toast = document.createElement("div");
   toast.className = `toast ${kind}`;
   toast.textContent = text;
@@ -15,8 +24,14 @@ export const show = (text, kind = "") => {
   } else {
     setTimeout(() => toast.remove(), 5000);
   }
-  box.append(toast);
-  while (box.children.length > 4) box.firstChild.remove();
+  toasts.append(toast);
+  while (toasts.children.length > 4) toasts.firstChild.remove();
+};
+
+/** Say why a request was refused. */
+export const refusal = (status, answer, path) => {
+  if (status === 401 && path !== "/api/v1/login") return "You are logged out. Log in in another tab, come back to this one, and try again.";
+  return answer.error || `The console answered ${status}.`;
 };
 
 /** Send JSON to the API. Returns the answer; throws an Error with the server's text, `status` and `reason`. */
@@ -33,8 +48,7 @@ export const send = async (method, path, body) => {
   }
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
-    const text = answer.error || `The console answered ${response.status}.`;
-    throw Object.assign(new Error(text), { status: response.status, reason: answer.reason });
+    throw Object.assign(new Error(refusal(response.status, answer, path)), { status: response.status, reason: answer.reason });
   }
   return answer;
 };
@@ -74,7 +88,7 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
     return;
   }
   const answer = JSON.parse(xhr.responseText || "{}");
-  if (xhr.status >= 400) show(answer.error || `The console answered ${xhr.status}.`, "bad");
+  if (xhr.status >= 400) show(refusal(xhr.status, answer, event.detail.pathInfo.requestPath), "bad");
   else {
     elt.closest?.("dialog")?.close();
     follow(answer);
@@ -97,9 +111,12 @@ document.addEventListener("click", (event) => {
 // A closed dialog keeps the focus until the next frame: a key that comes before belongs to the page, not to it.
 new MutationObserver((changes) => {
   for (const { target } of changes) if (!target.open && target.contains(document.activeElement)) document.activeElement.blur();
+  placeToasts();
 }).observe(document.body, { attributeFilter: ["open"], subtree: true });
 
 writeTimes();
+const area = document.querySelector("header nav [aria-current]");
+if (area) area.parentElement.scrollLeft = area.offsetLeft - area.parentElement.clientWidth / 2; // on a phone, areas scroll
 const said = sessionStorage.getItem(PENDING);
 if (said) {
   sessionStorage.removeItem(PENDING);

@@ -28,9 +28,15 @@ export const setUpAccept = (set, model, accepted) => {
   };
 
   const draw = async () => {
+    const wanted = { similarity: similarity.value / 100, margin: margin.value / 100 };
+    const isWanted = () => wanted.similarity === similarity.value / 100 && wanted.margin === margin.value / 100;
+    let drawn;
+    $("accept-draw").disabled = true;
     try {
-      sample = await send("POST", `${path}/samples`, { similarity: similarity.value / 100, margin: margin.value / 100 });
-    } catch (error) { show(error.message, "bad"); return; }
+      drawn = await send("POST", `${path}/samples`, wanted);
+    } catch (error) { show(error.message, "bad"); return; } finally { $("accept-draw").disabled = false; }
+    if (!isWanted()) { count(); return; } // the sliders were moved meanwhile: it is a sample of something else
+    sample = drawn;
     seen.clear();
     wrong.clear();
     $("accept-seed").textContent = `${sample.seed}, ${sample.sample.length} of ${sample.crops}`;
@@ -67,9 +73,10 @@ export const setUpAccept = (set, model, accepted) => {
   };
 
   const accept = async () => {
+    const { id } = sample;
     $("accept-do").disabled = true;
     try {
-      const task = await send("POST", `${path}/samples/${sample.id}/accept`, { looked_at: [...seen], wrong: [...wrong] });
+      const task = await send("POST", `${path}/samples/${id}/accept`, { looked_at: [...seen], wrong: [...wrong] });
       for (;;) {
         const now = await send("GET", `/api/v1/tasks?key=${encodeURIComponent(task.key)}`);
         if (now.state === "running") {
@@ -78,7 +85,7 @@ export const setUpAccept = (set, model, accepted) => {
           continue;
         }
         if (now.state !== "done") throw new Error(now.result);
-        accepted(`accept-${sample.id}`, now.result);
+        accepted(`accept-${id}`, now.result);
         return;
       }
     } catch (error) { show(error.message, "bad"); judge(); }

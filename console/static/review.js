@@ -8,6 +8,7 @@ import { cropImage, drawStage, make, preload, stateText } from "/static/review.s
 const $ = (id) => document.getElementById(id);
 const root = $("review");
 const AHEAD = 24; // crops before the end of the list, when the next page is asked for
+const STORED_MS = 5000; // decisions may take to be stored, before what needs them gives up
 const REST_MS = 150; // on a crop, before what is named alike is asked for
 const ACCEPTED = "finesight-accepted"; // in sessionStorage: undo of an accepted threshold, across the reload
 
@@ -109,7 +110,7 @@ const start = () => {
       model, may, selected: selected.size,
       others: [...crops.values()].filter((one) => one.picture === crop.picture),
       alike: (one) => (alike.get(`${one.category}\n${one.item}`) || []).filter((id) => id !== one.crop && id !== crop.id).slice(0, 5),
-      choose: (id) => go(list.indexOf(id)), accept: (index) => propose(index),
+      choose: (id) => go(list.indexOf(id)), accept: (index) => arrived(() => current() === crop && propose(index)),
     });
     clearTimeout(resting);
     resting = setTimeout(() => lookAlike(crop), REST_MS);
@@ -145,10 +146,18 @@ const start = () => {
     else if (!list.some(isOpen) && root.dataset.state === "open") show("All crops here are decided.");
   };
 
-  // A key that comes while the next page is on its way means the crop that comes, not the one just decided.
+  // A key that comes while crops are on their way means the one that comes, not the one just decided.
   const arrived = async (act) => {
     while (moving) await moving;
-    act();
+    if (!document.querySelector("dialog[open]")) act();
+  };
+  /** Keep keys back until some work has ended. */
+  const hold = (work) => { moving = work.finally(() => { moving = null; }); };
+  /** Return whether all decisions are stored; says so if they are not. */
+  const stored = async () => {
+    const isStored = await queue.settled(STORED_MS);
+    if (!isStored) show("Your last decisions are not stored yet. Try again when they are.", "bad");
+    return isStored;
   };
 
   const columns = () => {
@@ -219,6 +228,7 @@ const start = () => {
     let folded = 0;
     for (const before of last.before) {
       const crop = crops.get(before.id);
+      if (!crop) continue; // it was deleted meanwhile
       if (before.state === "open" && crop.state !== "open") folded += crop.folded + 1;
       Object.assign(crop, before, { version: crop.version + 1, proposals: crop.proposals });
       paint(before.id);
@@ -226,15 +236,14 @@ const start = () => {
     tellProgress(-folded);
     queue.add({ id: newId(), crops: last.before.map((one) => ({ id: one.id, version: 0 })), undo: last.id });
     if (last.before.length) { const index = list.indexOf(last.before[0].id); at = Math.min(at, list.length - 1); go(index >= 0 ? index : at); }
-    else { sessionStorage.removeItem(ACCEPTED); queue.settled().then(() => location.reload()); }
+    else { sessionStorage.removeItem(ACCEPTED); queue.settled(Infinity).then(() => location.reload()); }
   };
 
   const skip = () => { if (current()) { later.add(list[at]); paint(list[at]); nextOpen(); } };
 
-  const unfold = async () => {
-    const crop = current();
-    if (!crop?.folded || !may) return;
-    await queue.settled();
+  const unfold = () => { if (current()?.folded && may) hold(unfoldIt(current())); };
+  const unfoldIt = async (crop) => {
+    if (!(await stored())) return;
     try {
       const { crops: found } = await send("POST", `/api/v1/review/${set}/crops/${crop.id}/unfold`);
       crop.folded = 0;
@@ -308,7 +317,11 @@ const start = () => {
     show(`Not stored: ${text}`, "bad");
     const index = undone.findIndex((one) => one.id === decision.id);
     if (index < 0) return;
-    for (const before of undone.splice(index, 1)[0].before) { Object.assign(crops.get(before.id), before); paint(before.id); }
+    for (const before of undone.splice(index, 1)[0].before) {
+      if (!crops.has(before.id)) continue;
+      Object.assign(crops.get(before.id), before);
+      paint(before.id);
+    }
     drawCurrent();
   };
 
@@ -339,7 +352,7 @@ const start = () => {
   const acts = {
     unknown: () => decide({ state: "unknown" }), nothing: () => decide({ state: "nothing" }), later: skip, undo, unfold, next: nextOpen,
     previous: () => go(at - 1), name: () => current() && may && name(current(), selected.size, root.dataset.category),
-    accept: () => may && queue.settled().then(openAccept),
+    accept: () => { if (may) hold(stored().then((isStored) => isStored && openAccept())); },
   };
   const keys = {
     0: acts.unknown, n: acts.name, x: acts.nothing, s: skip, u: undo, f: unfold, a: acts.accept, Enter: nextOpen, Backspace: acts.previous,
@@ -380,7 +393,7 @@ const start = () => {
     const button = event.target.closest("[data-act]");
     if (button) arrived(acts[button.dataset.act]);
   });
-  $("open-accept")?.addEventListener("click", acts.accept);
+  $("open-accept")?.addEventListener("click", () => arrived(acts.accept));
   for (const button of document.querySelectorAll(".actions [data-act]")) button.disabled = !may && !["previous", "next", "later"].includes(button.dataset.act);
   grid.addEventListener("scroll", () => { if (grid.scrollHeight - grid.scrollTop - grid.clientHeight < 600) load(); }, { passive: true });
 

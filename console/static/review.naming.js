@@ -9,20 +9,37 @@ const WAIT_MS = 80;
 export const setUpNaming = (set, model, named) => {
   const [dialog, label, category, id, list] = ["naming", "naming-label", "naming-category", "naming-id", "naming-list"].map($);
   let found = [], marked = 0, asked = 0, about = null, timer;
+  let listed = null; // the text that the list belongs to
+  let acting = Promise.resolve();
 
+  /** Read the list of what is typed; return whether nothing else was typed meanwhile. */
   const search = async () => {
+    clearTimeout(timer);
     const number = ++asked;
-    const query = new URLSearchParams({ text: label.value.trim(), crop: about.id });
+    const text = label.value.trim();
+    const query = new URLSearchParams({ text, crop: about.id });
     try {
       const answer = await send("GET", `/api/v1/review/${set}/items?${query}`);
-      if (number !== asked) return;
+      if (number !== asked) return false;
       found = answer.items;
       $("naming-categories").replaceChildren(...answer.categories.map((one) => make("option", { value: one })));
       if (!category.value && answer.categories.length === 1) [category.value] = answer.categories;
-    } catch { found = []; }
+    } catch {
+      if (number !== asked) return false;
+      found = [];
+    }
+    listed = text;
     const typed = fold(label.value);
     marked = typed && !means(typed, found[0]) ? found.length : 0; // else: the new item
     draw();
+    return true;
+  };
+
+  /** Keys act one after another, each on the list of what is typed, and on the crop that the dialog is about. */
+  const act = (what) => {
+    const crop = about;
+    const isFresh = () => listed === label.value.trim() || search();
+    acting = acting.then(async () => { if (about === crop && dialog.open && (await isFresh()) && about === crop && dialog.open) what(); });
   };
 
   const draw = () => {
@@ -45,6 +62,7 @@ export const setUpNaming = (set, model, named) => {
     $("naming-wrong").textContent = wrong;
     if (wrong) { (value.label ? category : label).focus(); return; }
     dialog.close();
+    about = null;
     named(value);
   };
 
@@ -53,14 +71,14 @@ export const setUpNaming = (set, model, named) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    marked = (marked + step + list.children.length) % (list.children.length || 1);
-    draw();
+    act(() => {
+      marked = (marked + step + list.children.length) % (list.children.length || 1);
+      draw();
+    });
   });
-  $("naming-form").addEventListener("submit", async (event) => {
+  $("naming-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    clearTimeout(timer);
-    if (timer !== undefined) await search(); // what is marked belongs to what is typed
-    take(id.value.trim() ? null : found[marked] ?? null);
+    act(() => take(id.value.trim() ? null : found[marked] ?? null));
   });
 
   return (crop, count, fallback) => {
@@ -69,8 +87,8 @@ export const setUpNaming = (set, model, named) => {
     label.value = id.value = "";
     category.value = crop.category || fallback || crop.proposals?.[0]?.category || crop.proposed_category || "";
     $("naming-wrong").hidden = true;
-    timer = undefined;
     found = [];
+    listed = null;
     draw();
     dialog.showModal();
     label.focus();

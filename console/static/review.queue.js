@@ -65,8 +65,12 @@ export class DecisionQueue {
     for (const entry of this.waiting.filter((one) => !one.decision.crops.length && !one.decision.undo)) this.#remove(entry);
   }
 
-  /** Wait until nothing is waiting. */
-  async settled() { while (this.waiting.length || this.sending) await new Promise((done) => setTimeout(done, 50)); }
+  /** Wait until nothing is waiting, or some time has passed; return whether nothing is. */
+  async settled(most_ms) {
+    const end = performance.now() + most_ms;
+    while ((this.waiting.length || this.sending) && performance.now() < end) await new Promise((done) => setTimeout(done, 50));
+    return !this.waiting.length && !this.sending;
+  }
 
   #soon(ms) {
     clearTimeout(this.timer);

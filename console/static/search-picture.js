@@ -1,6 +1,6 @@
 // Pictures for the search pages: from a file, a drop, the clipboard or a camera; made small enough to send.
 
-import { show } from "./console.js";
+import { refusal, show } from "./console.js";
 
 export const byId = (id) => document.getElementById(id);
 
@@ -169,7 +169,7 @@ export const post = async (path, files, fields, { signal, waiting }) => {
     const answer = await response.json().catch(() => ({}));
     if (response.ok) return answer;
     if (answer.reason !== "busy" || attempt >= BUSY_TRIES) {
-      throw new Error(answer.error || `The console answered ${response.status}.`);
+      throw new Error(refusal(response.status, answer, path));
     }
     waiting?.(attempt);
     await new Promise((done) => setTimeout(done, 1500 * attempt));

@@ -1,5 +1,7 @@
 // Uploads pictures to a set: each file in a request of its own, two at a time. What is there already is not sent again,
 // so an upload that broke off is resumed by choosing the same files.
+import { refusal } from "/static/console.js";
+
 const AT_ONCE = 2;
 const TRIES = 4;
 const SHOWN_BAD = 100;
@@ -133,7 +135,7 @@ const take = (file, row, { status, body }) => {
     if (all.length > SHOWN_BAD) all[all.length - 1].remove();
   };
   if (status !== 200) {
-    const text = status === 0 ? "the console cannot be reached" : body.error || `the console answered ${status}`;
+    const text = status === 0 ? "the console cannot be reached" : refusal(status, body, "");
     state.failed.push(file);
     bad(`${nameOf(file)}: ${state.stopped && status === 0 ? "stopped" : text}`);
     if (status === 507 || status === 401 || status === 404) state.stopped = true;

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment
 from starlette.applications import Starlette
@@ -248,8 +248,10 @@ class _Endpoint:
         wanted = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
         login = "/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}"
         text = "log in, or send Authorization: Bearer <token>"
-        if "hx-request" in request.headers:  # a part of a page: the whole page goes to the log-in
-            headers = {"HX-Redirect": "/login"}
+        if "hx-request" in request.headers and not self.route.is_api:  # a part of a page: it goes to the log-in whole
+            shown = urlsplit(request.headers.get("hx-current-url", ""))
+            back = f"{shown.path}?{shown.query}" if shown.query else shown.path
+            headers = {"HX-Redirect": f"/login?next={quote(back, safe='/')}" if back.strip("/") else "/login"}
         elif not self.route.is_api and self.route.method == "GET":
             return RedirectResponse(login, 303, headers={"Cache-Control": "no-store"})
         else:

@@ -15,7 +15,7 @@ from dataset_formats.listings import finish
 from dataset_formats.published.class_disjoint import read_class_folders, split_by_class
 from dataset_formats.records import Listing, Sample
 from dataset_formats.splits import split_from_name
-from dataset_formats.text_files import is_file, read_lines, require_file
+from dataset_formats.text_files import as_stored, is_file, read_lines, require_file
 from edge.types import Box
 
 _CATEGORY = "aircraft"
@@ -53,7 +53,7 @@ def read_aircraft(folder: Path, *, published: bool = False) -> Listing:
     boxes = _boxes(data / "images_box.txt", listing)
     further = {key: _words(data, key, listing) for key in ("manufacturer", "family")}
     for number, (split, variant) in names.items():
-        path = pictures / (number if number.endswith(".jpg") else f"{number}.jpg")
+        path = as_stored(pictures / (number if number.endswith(".jpg") else f"{number}.jpg"))
         if not is_file(path):
             listing.left_out.append(f"{path}: not found; extract it again")
             continue

@@ -15,7 +15,7 @@ from dataset_formats.folders import innermost_folder, read_folders
 from dataset_formats.listings import finish
 from dataset_formats.published.matlab_file import read_matlab
 from dataset_formats.records import Listing, Sample
-from dataset_formats.text_files import is_file, require_file
+from dataset_formats.text_files import as_stored, is_file, require_file
 from edge.errors import DataError
 
 CARS_TRAIN_CLASSES = 98  # of 196
@@ -132,6 +132,7 @@ def _number(value: Any) -> int:
 
 
 def _add(path: Path, row: dict[str, Any], names: list[str], file: Path, split: str, listing: Listing) -> None:
+    path = as_stored(path)
     number, box = _number(row["class"]), box_of_sides([row[side] for side in _SIDES])
     if not 1 <= number <= len(names):
         why = f"found class {row['class']}, expected 1 to {len(names)}"

@@ -11,7 +11,7 @@ from dataset_formats.boxes import box_of_size
 from dataset_formats.listings import finish
 from dataset_formats.notices import in_bulk
 from dataset_formats.records import Listing, Sample
-from dataset_formats.text_files import is_file, read_text, require_file
+from dataset_formats.text_files import as_stored, is_file, read_text, require_file
 
 CUB_TRAIN_CLASSES = 100  # of 200, in the class-disjoint protocol of Song et al. 2016
 
@@ -82,7 +82,7 @@ def _sample(number: str, tables: _Tables, pictures: Path) -> Sample | str:
         box = box_of_size(tables.boxes.get(number, "").split())
         if box is None:
             return f"found the box {tables.boxes.get(number, '')!r}, expected one row with x y width height"
-    path = pictures / tables.paths[number]
+    path = as_stored(pictures / tables.paths[number])
     if not is_file(path):
         return f"{path}: not found; extract it again"
     item = tables.names[of]

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from dataset_formats.boxes import box_of_sides
-from dataset_formats.folders import innermost_folder, subfolders
+from dataset_formats.folders import contents_of, innermost_folder, subfolders
 from dataset_formats.listings import finish
 from dataset_formats.notices import in_bulk
 from dataset_formats.published.class_disjoint import read_class_folders, split_by_class
 from dataset_formats.published.matlab_file import read_matlab
 from dataset_formats.records import Listing, Sample
 from dataset_formats.splits import default_split
-from dataset_formats.text_files import is_file
+from dataset_formats.text_files import as_stored, is_file
 from dataset_formats.xml_files import read_children
 from edge.errors import DataError
 from edge.types import Box
@@ -57,7 +57,7 @@ def read_dogs(folder: Path, *, published: bool = False) -> Listing:
         listing.noticed.append(f"{folder / _ANNOTATIONS[0]}: not found; whole pictures are used")
     several: list[str] = []
     for name, split in _names(folder, pictures, listing, published=published):
-        path = pictures / name
+        path = as_stored(pictures / name)
         if not is_file(path):
             listing.left_out.append(f"{path}: not found; extract it again")
             continue
@@ -88,7 +88,7 @@ def _names(folder: Path, pictures: Path, listing: Listing, *, published: bool) -
     if not files or (published and len(files) < len(_LISTS)):
         if files or not published:
             listing.noticed.append(f"{folder / _LISTS['train']} and {_LISTS['test']}: not found; the folders are read")
-        breeds = [sorted(path.glob("*.jpg")) for path in subfolders(pictures)]
+        breeds = [contents_of(path).pictures for path in subfolders(pictures)]
         return [(f"{p.parent.name}/{p.name}", default_split(n)) for breed in breeds for n, p in enumerate(breed)]
     listed = {split: _listed(file) for split, file in files.items()}
     both = set(listed.get("train", [])) & set(listed.get("test", []))

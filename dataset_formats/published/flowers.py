@@ -12,7 +12,7 @@ from dataset_formats.listings import finish
 from dataset_formats.published.class_disjoint import read_class_folders, split_by_class
 from dataset_formats.published.matlab_file import read_matlab
 from dataset_formats.records import Listing, Sample
-from dataset_formats.text_files import is_file, read_json, require_file
+from dataset_formats.text_files import as_stored, is_file, read_json, require_file
 from edge.errors import DataError
 
 _CATEGORY = "flower"
@@ -48,7 +48,7 @@ def read_flowers(folder: Path, *, published: bool = False) -> Listing:
     pictures = innermost_folder(require_file(home / "jpg", "the folder of the pictures"))
     splits = {} if published else _splits(home / _SPLITS, listing)
     for number, label in enumerate(labels, 1):
-        path = pictures / f"image_{number:05d}.jpg"
+        path = as_stored(pictures / f"image_{number:05d}.jpg")
         split = "train" if published else splits.get(number, "")
         if not 1 <= label <= _CLASSES:
             listing.left_out.append(f"{home / _LABELS}: {path.name}: found class {label}, expected 1 to {_CLASSES}")

@@ -8,7 +8,7 @@ from dataset_formats.folders import contents_of, innermost_folder
 from dataset_formats.listings import finish
 from dataset_formats.published.class_disjoint import read_class_folders, split_by_class
 from dataset_formats.records import Listing, Sample
-from dataset_formats.text_files import is_file, read_lines
+from dataset_formats.text_files import as_stored, is_file, read_lines
 
 _CATEGORY = "pet"
 _PLACES = ("annotations", "annotations/annotations", "")
@@ -45,7 +45,7 @@ def read_pets(folder: Path, *, published: bool = False) -> Listing:
         listing.noticed.append(f"{folder / _PLACES[0] / _LIST}: not found; the names of the pictures tell the breeds")
         rows = {path.stem: ("train", "") for path in contents_of(pictures).pictures}
     for name, (split, species) in rows.items():
-        path, item = pictures / f"{name}.jpg", name.rpartition("_")[0]
+        path, item = as_stored(pictures / f"{name}.jpg"), name.rpartition("_")[0]
         if not item:
             listing.left_out.append(f"{path}: found {name!r}, expected a breed and a number, such as Abyssinian_1")
         elif not is_file(path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from dataset_formats.listings import finish
 from dataset_formats.notices import in_bulk
 from dataset_formats.records import Listing, Sample
-from dataset_formats.text_files import is_file, read_text, require_file
+from dataset_formats.text_files import as_stored, is_file, read_text, require_file
 from edge.errors import DataError
 
 _COLUMNS = ["image_id", "class_id", "super_class_id", "path"]
@@ -45,7 +45,7 @@ def read_sop(folder: Path) -> Listing:
             listing.left_out += [
                 f"{where}: {path}: other rows give it another class or split" for where in said.values()
             ]
-        elif not is_file(path):
+        elif not is_file(path := as_stored(path)):
             listing.left_out.append(f"{next(iter(said.values()))}: {path}: not found; extract it again")
         else:
             ((split, category, item),) = said

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dataset_formats.folders import innermost_folder
+from dataset_formats.folders import contents_of, innermost_folder
 from dataset_formats.listings import finish
 from dataset_formats.notices import in_bulk
 from dataset_formats.records import Listing, Sample
-from dataset_formats.text_files import is_file, read_lines, require_file
+from dataset_formats.text_files import as_stored, is_file, read_lines, require_file
 from dataset_formats.xml_files import read_children
 
 _CATEGORY = "vehicle"
@@ -62,11 +62,11 @@ def read_veri(folder: Path) -> Listing:
             continue
         if not (folder / names).is_file():
             named.append(names)
-        listed = read_lines(folder / names) if names not in named else sorted(p.name for p in place.glob("*.jpg"))
+        listed = read_lines(folder / names) if names not in named else [p.name for p in contents_of(place).pictures]
         for name in dict.fromkeys(listed):
             vehicle, _, rest = name.partition("_")
             camera = rest.partition("_")[0]
-            path = place / name
+            path = as_stored(place / name)
             if not vehicle.isdecimal() or not camera.startswith("c"):
                 listing.left_out.append(f"{path}: found {name[:60]!r}, expected vehicle_camera_..., as 0001_c001_1.jpg")
             elif not is_file(path):
@@ -117,7 +117,7 @@ def read_vehicle_id(folder: Path) -> Listing:
     pictures = innermost_folder(require_file(folder / "image", "the folder of the pictures"))
     known = {"colour": _by_vehicle(folder, "color", listing), "model": _by_vehicle(folder, "model", listing)}
     for picture, (split, vehicle) in _listed(folder, listing).items():
-        path = pictures / f"{picture}.jpg"
+        path = as_stored(pictures / f"{picture}.jpg")
         if is_file(path):
             attributes = tuple((key, of[vehicle]) for key, of in known.items() if vehicle in of)
             listing.samples.append(Sample(path, split, _CATEGORY, vehicle, attributes=attributes))

@@ -26,6 +26,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         },
         "reason": decision.reason,
         "top": [_hit(hit) for hit in decision.top],
+        **_attributes(decision),
     }
 
 
@@ -68,6 +69,12 @@ def taught_json(item: TaughtItem, retired: str | None) -> dict[str, Any]:
         "negative": item.negative,
         "retired": retired,
     }
+
+
+def _attributes(decision: Decision) -> dict[str, Any]:
+    """Return the attributes of an object as a field, as in an event; no field where its gallery has none."""
+    voted = [{"name": a.name, "value": a.value, "confidence": _number(a.confidence)} for a in decision.attributes]
+    return {"attributes": voted} if voted else {}
 
 
 def _category(category: Category) -> dict[str, Any]:

@@ -41,10 +41,11 @@ def _at(category: str, rule: OpenSet, points: Mapping[str, float], asked: float,
     shares = {share: cosine for text, cosine in points.items() if (share := _share(text)) is not None}
     usable = [share for share in shares if share <= asked * (1 + 1e-9)]
     if not usable:
-        known = ", ".join(f"{share:g}" for share in sorted(shares)) or "none"
+        known = ", ".join(f"{share:g}" for share in sorted(shares))
+        has = f"has thresholds for {known}; choose one of these, " if known else "has no such thresholds: "
         raise BundleError(
-            f"category {category!r}: gallery.{key} is {asked:g}, and the bundle has thresholds for {known}; choose one "
-            f"of these, remove the key, or pack the bundle with {option} {asked:g} and more held-out pictures"
+            f"category {category!r}: gallery.{key} is {asked:g}, and the bundle {has}"
+            f"remove the key, or pack the bundle with {option} {asked:g} and more held-out pictures"
         )
     return rule.model_copy(update={"threshold": shares[max(usable)]})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from edge.errors import SyncError
@@ -190,3 +190,10 @@ class World:
 def local_time() -> datetime:
     """Return the local time, with its time zone."""
     return datetime.now().astimezone()
+
+
+def skipped_before(local: datetime) -> timedelta:
+    """Return how much the clocks of this machine's zone were put forward within the hour before a local time."""
+    moment = local.timestamp()
+    offset, before = (datetime.fromtimestamp(one).astimezone().utcoffset() for one in (moment, moment - 3600))
+    return max((offset or timedelta()) - (before or timedelta()), timedelta())

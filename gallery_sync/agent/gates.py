@@ -7,7 +7,7 @@ Urgent deletions pass no gate. Batteries are no gate: the devices have mains pow
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from gallery_sync.agent.machine import Target
 from gallery_sync.agent.policy import Policy
@@ -24,6 +24,7 @@ class Surroundings:
     left_bytes: int | None  # that may be downloaded today; None: no limit
     permit: Permit | None = None  # of another program; None: there is none
     busy: str | None = None  # what must end before anything else is tried; None: nothing
+    skipped: timedelta = timedelta()  # how much the clocks were put forward within the last hour
 
 
 def why_not_download(
@@ -45,7 +46,7 @@ def why_not_download(
     return (
         _why_not_permitted(policy, here, release, download=True)
         or (None if has_begun else _why_too_late(here, release))
-        or why_closed(download.parsed, download.windows, here.local)
+        or why_closed(download.parsed, download.windows, here.local, here.skipped)
     )
 
 
@@ -60,7 +61,7 @@ def why_not_install(policy: Policy, here: Surroundings, release: Target | None =
     return (
         here.busy
         or _why_not_permitted(policy, here, release)
-        or why_closed(policy.install.parsed, policy.install.windows, here.local)
+        or why_closed(policy.install.parsed, policy.install.windows, here.local, here.skipped)
         or _why_closed_by_plan(here, release)
     )
 
@@ -87,5 +88,5 @@ def _why_closed_by_plan(here: Surroundings, release: Target | None) -> str | Non
         windows = [parse_window(text) for text in release.windows]
     except ValueError as error:
         return f"rollout {release.plan}: {error}"
-    closed = why_closed(windows, release.windows, here.local)
+    closed = why_closed(windows, release.windows, here.local, here.skipped)
     return f"rollout {release.plan} {closed}" if closed else None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from edge.bundle.pairs import read_pointer_or_none
 from edge.bundle.prove import Prover
 from edge.errors import FinesightError, SyncError
-from gallery_sync.agent.doors import Erased, Freshness, Read, StaleError
+from gallery_sync.agent.doors import Erased, Freshness, Read, StaleError, skipped_before
 from gallery_sync.agent.gates import Surroundings
 from gallery_sync.agent.journal import Receipt
 from gallery_sync.agent.local_steps import LocalSteps
@@ -258,7 +258,8 @@ class DeviceSteps(LocalSteps):
             free = 0
         permit = read_permit(self._state_dir) if self._policy.install.permit else None
         left, busy = self._repository.budget.allowance().left_bytes, why_busy(self._state_dir)
-        return Surroundings(self._local_time(), free, left, permit, busy)
+        local = self._local_time()
+        return Surroundings(local, free, left, permit, busy, skipped_before(local))
 
     def rest(self) -> None:
         """End the child that was started for a proof, if no proof followed."""

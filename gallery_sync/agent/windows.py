@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _TIMES = re.compile(r"(\d{2}):(\d{2})-(\d{2}):(\d{2})")
@@ -61,8 +61,17 @@ def _parse_days(days: str, text: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def why_closed(windows: Sequence[Window], texts: Sequence[str], local: datetime) -> str | None:
-    """Return why nothing may start at a local time; None if there are no windows, or one is open."""
-    if not windows or any(window.is_open(local) for window in windows):
+def why_closed(
+    windows: Sequence[Window], texts: Sequence[str], local: datetime, skipped: timedelta = timedelta()
+) -> str | None:
+    """Return why nothing may start at a local time; None if there are no windows, or one is open.
+
+    Args:
+        windows: of the device or of a rollout.
+        texts: the same, for people.
+        local: the time on the wall clock.
+        skipped: how much the clocks were put forward within the last hour; that hour's windows are open in this one.
+    """
+    if not windows or any(window.is_open(moment) for window in windows for moment in {local, local - skipped}):
         return None
     return f"waits for the window {', '.join(texts)} (local time)"

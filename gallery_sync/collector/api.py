@@ -21,11 +21,12 @@ from gallery_sync.collector.queries import MOST_ROWS, DeviceQuery
 from gallery_sync.formats.reports import Answer, DeviceRow
 from gallery_sync.formats.rollouts import GROUP, MOST_LABELS, LabelKey, LabelValue
 
-_KEYS = ("line", "group", "label", "state", "release", "silent_s", "after", "limit")
+_KEYS = ("line", "group", "label", "state", "release", "silent_s", "about", "after", "limit")
+_ABOUT = re.compile(r"([0-9]{1,15}),([A-Za-z0-9_-][A-Za-z0-9._-]{0,79}),([0-9]{1,15})")
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
 _LABEL: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[LabelKey, LabelValue])
-_LONGEST_TEXT = 120
+_LONGEST_TEXT, _LONGEST_NAME = 120, 80
 
 
 def read_device_query(pairs: Sequence[tuple[str, str]]) -> DeviceQuery:
@@ -60,6 +61,7 @@ def read_device_query(pairs: Sequence[tuple[str, str]]) -> DeviceQuery:
         state=_text("state", found.get("state")),
         release=_whole("release", found["release"]) if "release" in found else None,
         silent_s=_number("silent_s", found["silent_s"]) if "silent_s" in found else None,
+        about=_about(found["about"]) if "about" in found else None,
         after=after,
         limit=limit,
     )
@@ -78,6 +80,17 @@ def read_line_query(pairs: Sequence[tuple[str, str]]) -> str | None:
     return _text("line", pairs[0][1]) if pairs else None
 
 
+def read_by_query(pairs: Sequence[tuple[str, str]]) -> str:
+    """Read the query of a withdrawal: who withdraws.
+
+    Raises:
+        CommandError: it is missing, or there is another key.
+    """
+    if [key for key, _ in pairs] != ["by"] or not 1 <= len(pairs[0][1]) <= _LONGEST_NAME:
+        raise CommandError(f"expected the query by=NAME, of 1 to {_LONGEST_NAME} characters")
+    return pairs[0][1]
+
+
 def read_no_query(pairs: Sequence[tuple[str, str]]) -> None:
     """Check that a query is empty.
 
@@ -93,6 +106,12 @@ def _label(key: str, value: str) -> tuple[str, str]:
         return _LABEL.validate_python((key, value))
     except ValidationError as error:
         raise CommandError(f"label: found {f'{key}={value}'[:80]!r}, expected one such as site=berlin") from error
+
+
+def _about(value: str) -> tuple[int, str, int]:
+    if (parts := _ABOUT.fullmatch(value)) is None:
+        raise CommandError(f"about: found {value[:80]!r}, expected RELEASE,BUNDLE,GALLERY such as 41,shop-7,118")
+    return int(parts[1]), parts[2], int(parts[3])
 
 
 def _text(key: str, value: str | None) -> str | None:
@@ -145,6 +164,7 @@ def _paths() -> dict[str, Any]:
         _parameter("state", "query", text, "of the agent, such as idle or trial"),
         _parameter("release", "query", {"type": "integer", "minimum": 0}, "that the device runs"),
         _parameter("silent_s", "query", number, "no report for so many seconds"),
+        _parameter("about", "query", text, "RELEASE,BUNDLE,GALLERY: rows with only what concerns this release"),
         _parameter("after", "query", text, "`next` of the previous page"),
         _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_ROWS}, "rows of the page"),
     ]
@@ -156,13 +176,20 @@ def _paths() -> dict[str, Any]:
         "/v1/devices/{device}": {"get": _operation("All of one device", "Device", 404, parameters=[device])},
         "/v1/devices/{device}/commands": {
             "post": _operation(
-                *("Send a command", "Sent", 403, 404, 408, 413, 503),
+                *("Send a command, or keep it for a device that is off", "Sent", 403, 404, 408, 413, 503),
                 good=202,
                 parameters=[device],
                 requestBody=order,
             )
         },
-        "/v1/commands/{id}": {"get": _operation("A command and its answers", "Command", 404, parameters=[command])},
+        "/v1/commands": {"get": _operation("Commands that wait for a device or its answer", "Commands")},
+        "/v1/commands/{id}": {
+            "get": _operation("A command and its answers", "Command", 404, parameters=[command]),
+            "delete": _operation(
+                *("Withdraw a command that was not sent yet", "Withdrawn", 403, 409),
+                parameters=[command, {**_parameter("by", "query", text), "required": True}],
+            ),
+        },
         "/v1/summary": {
             "get": _operation("Counts of devices", "Summary", parameters=[_parameter("line", "query", text)])
         },
@@ -213,6 +240,7 @@ _DESCRIPTIONS = {
     403: "A page of another server sent this",
     404: "There is none",
     408: "The body came too slowly",
+    409: "It was sent already, or is not kept",
     413: "Too long",
     415: "Not such a file",
     421: "Another host was meant",
@@ -230,6 +258,8 @@ _STORED_COMMAND: dict[str, dict[str, Any]] = {
     "by": _TEXT,
     "at": _NUMBER_SCHEMA,
     "sent": _OPTIONAL,
+    "until": {"type": ["number", "null"]},  # it is kept so long
+    "state": _TEXT,  # waiting, sent, accepted, done, refused, failed, expired or not sent
 }
 _ANSWERS_LIST: dict[str, Any] = {"type": "array", "items": _ref("Answer")}
 _ANSWERS: dict[str, Any] = {
@@ -239,7 +269,9 @@ _ANSWERS: dict[str, Any] = {
     "Device": _object(
         row=_ref("DeviceRow"), history=_LIST, commands=_LIST, answers=_ANSWERS_LIST, turn={"type": ["object", "null"]}
     ),
-    "Sent": _object(id=_TEXT),
+    "Sent": _object(id=_TEXT, state=_TEXT, until={"type": ["number", "null"]}),
+    "Commands": _object(commands={"type": "array", "items": _object(**_STORED_COMMAND)}),
+    "Withdrawn": _object(withdrawn={"type": "boolean"}),
     "Stored": _object(new={"type": "boolean"}),
     "Command": _object(**_STORED_COMMAND, answers=_ANSWERS_LIST),
     "Summary": _object(

@@ -22,11 +22,13 @@ from urllib.parse import quote, urlencode
 from urllib.request import getproxies_environment
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from edge.errors import SyncError, first_validation_error, one_line
 from edge.strict_json import parse_json
 from edge.telemetry.known_secrets import remember
 from gallery_sync.command_line import FLEET_TOKEN
+from gallery_sync.formats.documents import Release
 from gallery_sync.formats.reports import Answer, DeviceRow
 from gallery_sync.transport.addresses import parse_address
 from gallery_sync.transport.http_connection import Access, Connections, Response
@@ -34,7 +36,7 @@ from gallery_sync.transport.time_limits import Deadline, TimeLimits
 
 _TIMEOUT_S, _REQUEST_S, _ALL_PAGES_S = 20.0, 60.0, 300.0
 _LARGEST_BYTES = 128 << 20
-_ROWS = 500  # of a page
+_ROWS, _NARROW_ROWS = 500, 1000  # of a page
 _MOST_PAGES = 10_000
 _POLL_S = 0.3
 _ADVICE = {
@@ -81,6 +83,11 @@ def parse_rows(found: Iterable[object]) -> Rows:
     return Rows(tuple(rows), unreadable)
 
 
+def _parse_fast(content: bytes, _: int) -> Any:
+    """Parse a page of devices, whose fields are checked one by one afterwards: ten times as fast as `parse_json`."""
+    return from_json(content, allow_inf_nan=False)
+
+
 class FleetClient:
     """A fleet server; belongs to one thread."""
 
@@ -117,16 +124,20 @@ class FleetClient:
     def __exit__(self, *_: object) -> None:
         self._connections.close()
 
-    def devices(self, query: Sequence[tuple[str, str]] = ()) -> Rows:
+    def devices(self, query: Sequence[tuple[str, str]] = (), about: Release | None = None) -> Rows:
         """Return the devices that a query selects, by device id.
 
         Args:
             query: keys and values of `/v1/devices`.
+            about: reports without what the gates of this release do not need, which is several times as fast; None:
+                whole ones.
 
         Raises:
             SyncError: the server cannot be reached, refuses, or answers what it should not.
         """
-        pages = list(self._pages(query))
+        if about is not None:
+            query = [*query, ("about", f"{about.sequence},{about.bundle_id},{about.gallery_sequence}")]
+        pages = list(self._pages(query, _ROWS if about is None else _NARROW_ROWS))
         return Rows(tuple(row for page in pages for row in page.rows), sum(page.unreadable for page in pages))
 
     def page(
@@ -148,7 +159,7 @@ class FleetClient:
             SyncError: the server cannot be reached, refuses, or answers what it should not.
         """
         pairs = [*query, ("limit", str(limit)), *([("after", after)] if after else [])]
-        page = self._ask("GET", "v1/devices", pairs, deadline=deadline)
+        page = self._ask("GET", "v1/devices", pairs, deadline=deadline, parse=_parse_fast)
         rows, following = page.get("devices"), page.get("next")
         if not isinstance(rows, list):
             raise self._wrong("no list of devices")
@@ -156,11 +167,11 @@ class FleetClient:
             raise self._wrong("a page that does not go on")
         return replace(parse_rows(rows), next_device=following)
 
-    def _pages(self, query: Sequence[tuple[str, str]]) -> Iterator[Rows]:
+    def _pages(self, query: Sequence[tuple[str, str]], limit: int) -> Iterator[Rows]:
         after: str | None = ""
         deadline = Deadline(_ALL_PAGES_S)
         for _ in range(_MOST_PAGES):
-            page = self.page(query, after or "", deadline=deadline)
+            page = self.page(query, after or "", limit, deadline)
             yield page
             if (after := page.next_device) is None:
                 return
@@ -182,17 +193,44 @@ class FleetClient:
         """
         return self._ask("GET", f"v1/devices/{quote(device, safe='')}")
 
-    def send(self, device: str, verb: str, arguments: Mapping[str, Any], by: str) -> str:
-        """Send a command; return its id.
+    def send(self, device: str, verb: str, arguments: Mapping[str, Any], by: str, keep_s: float | None = None) -> str:
+        """Send a command, or have it kept for a device that is off; return its id.
+
+        Args:
+            device: its id.
+            verb: of the command.
+            arguments: of the command.
+            by: who sends it.
+            keep_s: how long it is kept, 0: not at all; None: as long as the server does.
 
         Raises:
-            SyncError: it was not sent.
+            SyncError: it was neither sent nor kept.
         """
-        order = {"verb": verb, "arguments": dict(arguments), "by": by}
+        order: dict[str, Any] = {"verb": verb, "arguments": dict(arguments), "by": by}
+        order |= {} if keep_s is None else {"keep_s": keep_s}
         sent = self._ask("POST", f"v1/devices/{quote(device, safe='')}/commands", body=order)
         if not isinstance(command := sent.get("id"), str):
             raise self._wrong("no id of the command")
         return command
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Return the commands that wait for their device or its answer, the oldest first.
+
+        Raises:
+            SyncError: the server cannot be reached.
+        """
+        found = self._ask("GET", "v1/commands").get("commands")
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise self._wrong("no list of commands")
+        return found
+
+    def withdraw(self, command: str, by: str) -> None:
+        """Withdraw a command that was not sent yet.
+
+        Raises:
+            SyncError: it was sent, or the server cannot be reached.
+        """
+        self._ask("DELETE", f"v1/commands/{quote(command, safe='')}", [("by", by)])
 
     def command(self, command: str) -> dict[str, Any]:
         """Return a command with its answers, the first one first, as the server has them.
@@ -222,6 +260,7 @@ class FleetClient:
         *,
         body: Mapping[str, Any] | None = None,
         deadline: Deadline | None = None,
+        parse: Callable[[bytes, int], Any] = parse_json,
     ) -> dict[str, Any]:
         """Send a request and return the JSON object of its answer."""
         full = f"{self._address.path.rstrip('/')}/{path}"
@@ -240,7 +279,7 @@ class FleetClient:
         except (OSError, http.client.HTTPException) as error:
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise SyncError(f"{self._address}: cannot reach the fleet server: {one_line(str(text))}") from error
-        return self._read(status, content)
+        return self._read(status, content, parse)
 
     def _body(self, answer: Response) -> bytes:
         parts, size = [], 0
@@ -252,9 +291,9 @@ class FleetClient:
             raise self._wrong("an answer that was cut short")
         return b"".join(parts)
 
-    def _read(self, status: int, content: bytes) -> dict[str, Any]:
+    def _read(self, status: int, content: bytes, parse: Callable[[bytes, int], Any]) -> dict[str, Any]:
         try:
-            found = parse_json(content, self._limits.largest_bytes)
+            found = parse(content, self._limits.largest_bytes)
         except ValueError as error:
             if status >= http.client.MULTIPLE_CHOICES:
                 raise self._refused(status, "") from error

@@ -56,6 +56,10 @@ CREATE TABLE turn (
 );
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+_LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS kept (command TEXT PRIMARY KEY, device TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS kept_of_device ON kept (device);
+"""  # an older server ignores them
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}) if hasattr(sqlite3, "SQLITE_CORRUPT") else None
 _BUSY_S = 10.0
 _PAGE_BYTES = 8192  # holds three reports or four
@@ -168,11 +172,14 @@ class Database:
             connection.execute("PRAGMA cache_size = -65536")
             if not application:
                 connection.executescript(
-                    f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; PRAGMA application_id = {_APPLICATION}; COMMIT;"
+                    f"BEGIN; {_TABLES} {_LATER_TABLES} PRAGMA user_version = {VERSION}; "
+                    f"PRAGMA application_id = {_APPLICATION}; COMMIT;"
                 )
                 fsync_folder(self.path.parent)
                 return True
             found: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found == "ok":
+                connection.executescript(_LATER_TABLES)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:

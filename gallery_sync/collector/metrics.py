@@ -14,6 +14,9 @@ from gallery_sync.collector.queries import Fleet, bounded
 
 _MOST = 30  # label values of one gauge
 _HELP = {
+    "commands_delivered": "Commands that were kept and sent when their device connected; again, if no answer came.",
+    "commands_expired": "Commands that were kept for a device, and never sent.",
+    "command_failures": "Kept commands that could not be sent, for a reason that is in the log.",
     "answers": "Answers to commands, by result: stored, or refused (too many, or to another device's command).",
     "availabilities": "Messages about connections of devices, by result: online or offline.",
     "broker_connections": "Connections to the broker.",

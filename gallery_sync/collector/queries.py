@@ -3,7 +3,8 @@
 Rules this module keeps:
 1. A page is in the order of device ids and begins after one, so that no device is skipped or seen twice because others
    reported meanwhile.
-2. A row holds what the device reported, as it was stored: nothing is computed into it but when it was seen.
+2. A row holds what the device reported, as it was stored: nothing is computed into it but when it was seen. A row
+   *about* a release leaves out what no gate of a rollout needs; gates judge it as they judge the whole row.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic_core import from_json
+
 from gallery_sync.collector.turns import Member
 from gallery_sync.formats.reports import FAILED
 
@@ -23,7 +26,13 @@ SILENT_S = 2 * 3600.0  # without a report, a device counts as silent in summarie
 COUNTED_BY = ("line", "release", "state", "available", "engine")  # of `Counted`, in summaries
 _OTHER, _NONE = "other", "none"
 _ROWS = "SELECT d.device, d.line, d.labels, d.first_seen, d.last_seen, d.available, r.json, r.tries, r.earlier"
-_COMMANDS = "SELECT id, device, verb, arguments, by, at, sent FROM command"
+_ABOUT_FIELDS = ("device", "line", "epoch", "revision", "at", "state", "reason", "target", "running")
+_COMMANDS = (
+    "SELECT id, command.device, verb, arguments, by, at, sent, kept.until, (SELECT json_extract(json, '$.state') "
+    "FROM answer WHERE command = command.id AND answer.device = command.device ORDER BY answer.id DESC LIMIT 1) "
+    "FROM command LEFT JOIN kept ON kept.command = command.id"
+)
+MOST_COMMANDS_SHOWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,7 @@ class DeviceQuery:
     state: str | None = None
     release: int | None = None
     silent_s: float | None = None  # no report for so long
+    about: tuple[int, str, int] | None = None  # release, bundle, gallery: what the gates of its rollout need; None: all
     after: str = ""  # the device before the first one
     limit: int = 200
 
@@ -126,7 +136,8 @@ def find_devices(db: sqlite3.Connection, query: DeviceQuery, now: float) -> Page
         [*values, query.limit + 1],
     ).fetchall()
     shown = found[: query.limit]
-    return Page([_row(one) for one in shown], shown[-1][0] if len(found) > len(shown) else None)
+    rows = [_row(one if query.about is None else _about(one, *query.about)) for one in shown]
+    return Page(rows, shown[-1][0] if len(found) > len(shown) else None)
 
 
 def find_device(db: sqlite3.Connection, device: str) -> dict[str, Any] | None:
@@ -138,7 +149,7 @@ def find_device(db: sqlite3.Connection, device: str) -> dict[str, Any] | None:
     if found is None:
         return None
     history = db.execute("SELECT at, kind, change FROM history WHERE device = ? ORDER BY id DESC", (device,))
-    commands = db.execute(f"{_COMMANDS} WHERE device = ? ORDER BY at DESC LIMIT 50", (device,)).fetchall()
+    commands = db.execute(f"{_COMMANDS} WHERE command.device = ? ORDER BY at DESC LIMIT 50", (device,)).fetchall()
     answers = db.execute("SELECT at, json FROM answer WHERE device = ? ORDER BY id DESC LIMIT 50", (device,))
     turn = db.execute("SELECT release, plan, given_at FROM turn WHERE device = ?", (device,)).fetchone()
     return {
@@ -161,10 +172,19 @@ def find_command(db: sqlite3.Connection, command: str) -> dict[str, Any] | None:
     return {**_command(found), "answers": [_answer(*one) for one in answers]}
 
 
-def site_of(db: sqlite3.Connection, device: str) -> tuple[bool, str | None]:
-    """Return whether a device is known, and the site of its configuration."""
-    found = db.execute("SELECT json FROM report WHERE device = ?", (device,)).fetchone()
-    return found is not None, json.loads(found[0]).get("site") if found else None
+def find_kept_commands(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Return the commands that wait for their device or its answer, the oldest first, without answers."""
+    found = db.execute(f"{_COMMANDS} WHERE kept.until IS NOT NULL ORDER BY at, id LIMIT ?", (MOST_COMMANDS_SHOWN,))
+    return [_command(one) for one in found]
+
+
+def contact_of(db: sqlite3.Connection, device: str) -> tuple[bool, bool | None, str | None]:
+    """Return whether a device is known, whether it is connected (None: not known), and its configuration's site."""
+    sql = "SELECT available, json FROM device JOIN report USING (device) WHERE device = ?"
+    found = db.execute(sql, (device,)).fetchone()
+    if found is None:
+        return False, None, None
+    return True, None if found[0] is None else bool(found[0]), json.loads(found[1]).get("site")
 
 
 def count_fleet(db: sqlite3.Connection, now: float, line: str | None = None) -> Fleet:
@@ -243,21 +263,52 @@ def _member(value: str | None, row: tuple[Any, ...]) -> Member:
 def _row(found: tuple[Any, ...]) -> str:
     """Return the JSON of a DeviceRow; the report in it is not parsed again."""
     device, line, labels, first_seen, last_seen, available, report, tries, earlier = found
-    front = {
-        "device": device,
-        "line": line,
-        "labels": json.loads(labels),
-        "first_seen": first_seen,
-        "last_seen": last_seen,
-        "available": None if available is None else bool(available),
-    }
+    is_up = json.dumps(None if available is None else bool(available))
+    front = (
+        f'"device": {json.dumps(device)}, "line": {json.dumps(line)}, "labels": {labels}, "available": {is_up}, '
+        f'"first_seen": {first_seen!r}, "last_seen": {last_seen!r}'
+    )
     known = f"[{', '.join(part[1:-1] for part in (tries, earlier) if part != '[]')}]"
-    return f'{json.dumps(front)[:-1]}, "reported": {report[:-1]}, "tries": {tries}}}, "tries": {known}}}'
+    return f'{{{front}, "reported": {report[:-1]}, "tries": {tries}}}, "tries": {known}}}'
+
+
+def _about(found: tuple[Any, ...], release: int, bundle: str, gallery: int) -> tuple[Any, ...]:
+    """Return the columns of a row with only what the gates of a release need of its report."""
+    *front, text, tries, earlier = found
+    report = from_json(text)
+    narrow = {name: report[name] for name in _ABOUT_FIELDS if name in report}
+    narrow["quarantine"] = [one for one in report.get("quarantine", ()) if one["release"] == release]
+    both = f"{tries}{earlier}"
+    has_pair = f'"bundle_id":"{bundle}"' in both and f'"gallery_sequence":{gallery},' in both
+    if not has_pair and f'"release":{release},' not in both:  # it did not begin, as most devices most of the time
+        return *front, _compact(narrow), "[]", "[]"
+    is_known = False  # that a trial of this pair confirmed: one of them is enough
+    kept: list[list[Any]] = [[], []]
+    for part, text in zip(kept, (tries, earlier), strict=True):
+        for one in from_json(text):
+            pair = (one["bundle_id"], one.get("gallery_sequence", 0))
+            is_trial = one["outcome"] == "confirmed" and pair == (bundle, gallery) and bool(one.get("trial"))
+            if one["release"] == release or (is_trial and not is_known):
+                part.append(one)
+            is_known = is_known or is_trial
+    return *front, *map(_compact, (narrow, *kept))
+
+
+def _compact(tree: Any) -> str:
+    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False)
 
 
 def _command(row: tuple[Any, ...]) -> dict[str, Any]:
-    found = dict(zip(("id", "device", "verb", "arguments", "by", "at", "sent"), row, strict=True))
-    return {**found, "arguments": json.loads(found["arguments"])}
+    names = ("id", "device", "verb", "arguments", "by", "at", "sent", "until", "answered")
+    found = dict(zip(names, row, strict=True))
+    answered, sent, is_kept = found.pop("answered"), found["sent"], found["until"] is not None
+    if answered is None and sent == "sent":
+        state = "sent"
+    elif answered is None:
+        state = "waiting" if is_kept else "expired" if sent == "expired" else "not sent"
+    else:
+        state = answered
+    return {**found, "arguments": json.loads(found["arguments"]), "state": state}
 
 
 def _answer(at: float, text: str) -> dict[str, Any]:

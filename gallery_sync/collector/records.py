@@ -21,6 +21,7 @@ from gallery_sync.formats.reports import MOST_KNOWN_TRIES, Answer, Reported, Req
 MOST_HISTORY = 100  # changes of a device
 MOST_ANSWERS, MOST_COMMANDS = 200, 200  # of a device
 MOST_ANSWERS_TO_ONE = 20
+MOST_KEPT = 20  # commands that wait for a device or for its answer; it takes 32 at once
 
 Taken = Literal["new", "accepted", "new_epoch", "repeated", "too_many_devices"]
 _PUT_DEVICE = "REPLACE INTO device VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # the order of columns
@@ -86,18 +87,63 @@ def put_available(db: sqlite3.Connection, device: str, *, available: bool) -> bo
     return True
 
 
-def put_command(db: sqlite3.Connection, device: str, verb: str, request: Request) -> None:
-    """Store a command before it is sent."""
+def put_command(db: sqlite3.Connection, device: str, verb: str, request: Request) -> bool:
+    """Store a command before it is sent; return False if too many are kept for its device."""
     arguments = _compact(request.arguments)
+    if request.until is not None:
+        kept = db.execute("SELECT count(*) FROM kept WHERE device = ?", (device,)).fetchone()[0]
+        if kept >= MOST_KEPT:
+            return False
+        db.execute("INSERT INTO kept VALUES (?, ?, ?)", (request.id, device, request.until))
     db.execute(
         "INSERT INTO command VALUES (?, ?, ?, ?, ?, ?, NULL)",
         (request.id, device, verb, arguments, request.by, request.at),
     )
     db.execute(
         "DELETE FROM command WHERE device = ?1 AND at < (SELECT at FROM command WHERE device = ?1 "
-        "ORDER BY at DESC LIMIT 1 OFFSET ?2)",
+        "ORDER BY at DESC LIMIT 1 OFFSET ?2) AND id NOT IN (SELECT command FROM kept WHERE device = ?1)",
         (device, MOST_COMMANDS - 1),
     )
+    return True
+
+
+def kept_commands(db: sqlite3.Connection, device: str, now: float) -> list[tuple[str, Request]]:
+    """Return the verbs and requests that are kept for a device, the oldest first."""
+    found = db.execute(
+        "SELECT verb, id, by, at, until, arguments FROM kept JOIN command ON id = command "
+        "WHERE kept.device = ? AND until > ? ORDER BY at, command.rowid",
+        (device, now),
+    )
+    return [
+        (verb, Request(**dict(zip(("id", "by", "at", "until"), values, strict=True)), arguments=json.loads(arguments)))
+        for verb, *values, arguments in found
+    ]
+
+
+def devices_with_kept(db: sqlite3.Connection) -> set[str]:
+    """Return the devices for which commands are kept."""
+    return {device for (device,) in db.execute("SELECT DISTINCT device FROM kept")}
+
+
+def drop_expired(db: sqlite3.Connection, now: float) -> int:
+    """Keep no command beyond its time; return how many were never sent."""
+    expired = db.execute(
+        "UPDATE command SET sent = 'expired' WHERE sent IS NOT 'sent' AND id IN "
+        "(SELECT command FROM kept WHERE until <= ?)",
+        (now,),
+    ).rowcount
+    db.execute("DELETE FROM kept WHERE until <= ?", (now,))
+    return expired
+
+
+def withdraw(db: sqlite3.Connection, command: str, by: str) -> bool:
+    """Keep a command no longer that was not sent yet; return False if it was, or is not kept."""
+    found = db.execute(
+        "UPDATE command SET sent = ? WHERE id = ? AND sent IS NOT 'sent' AND id IN (SELECT command FROM kept)",
+        (f"withdrawn by {by}", command),
+    )
+    db.execute("DELETE FROM kept WHERE command = ? AND ?", (command, found.rowcount))
+    return found.rowcount > 0
 
 
 def put_sent(db: sqlite3.Connection, command: str, outcome: str) -> None:
@@ -105,13 +151,29 @@ def put_sent(db: sqlite3.Connection, command: str, outcome: str) -> None:
     db.execute("UPDATE command SET sent = ? WHERE id = ?", (outcome, command))
 
 
+def claim(db: sqlite3.Connection, command: str) -> tuple[bool, str | None]:
+    """Store that a kept command is being sent; return whether it is kept still, and what was stored before."""
+    found = db.execute("SELECT sent FROM command JOIN kept ON command = id WHERE id = ?", (command,)).fetchone()
+    if found is None:
+        return False, None
+    put_sent(db, command, "sent")
+    return True, found[0]
+
+
 def put_answer(db: sqlite3.Connection, answer: Answer, at: float) -> bool:
     """Store an answer; return False if it is to the command of another device, or one of too many."""
     command = db.execute("SELECT device FROM command WHERE id = ?", (answer.id,)).fetchone()
     if command is not None and command[0] != answer.device:
         return False
-    given = db.execute("SELECT count(*) FROM answer WHERE command = ? AND device = ?", (answer.id, answer.device))
-    if given.fetchone()[0] >= MOST_ANSWERS_TO_ONE:
+    given = db.execute(
+        "SELECT json FROM answer WHERE command = ? AND device = ? ORDER BY id", (answer.id, answer.device)
+    )
+    texts = [text for (text,) in given]
+    if answer.state != "accepted":
+        db.execute("DELETE FROM kept WHERE command = ? AND device = ?", (answer.id, answer.device))
+    elif texts:  # it goes on, as is known
+        return True
+    if len(texts) >= MOST_ANSWERS_TO_ONE:
         return False
     text = answer.model_dump_json(by_alias=True, exclude_none=True)
     db.execute(

@@ -95,14 +95,17 @@ def serve(options: Options) -> None:
         writer = Writer(database, inflow, counters, keep_s=options.keep_days * _DAY_S)
         link = _link(options, settings, writer, inflow, counters)
         writer.on_reset = link.reconnect
-        _start("fleet-writer", writer, counters, stack)
-        commands = Commands(database, writer, link, options.prefix, options.topic_root)
+        _start("fleet-writer", writer, counters, stack)  # the first to start, the last to end: others call it
+        commands = Commands(database, writer, link, options.prefix, options.topic_root, counters=counters)
+        commands.remember_kept()
+        writer.on_online = commands.on_online
         wakeups = _wake_ups(options, database, writer, link, counters)
         inbox = Inbox(options.inbox) if options.inbox else None
         parts = Parts(database, inflow, link, commands, counters, wakeups, inbox)
         names = (options.host_names, options.https_certificate, options.https_key)
         server = stack.enter_context(FleetServer(parts, Listen(host, port, token, inbox_token, *names)))
         _start("fleet-broker", link, counters, stack)
+        _start("fleet-commands", commands, counters, stack)
         for one in wakeups:
             _start("fleet-wake-ups", one, counters, stack)
         print(f"fleet server: {server.url}, broker {settings.address}", flush=True)
@@ -222,7 +225,7 @@ def _wake_ups(
     return tuple(WakeUps(watch, *parts, prefix=options.prefix) for watch in watches)
 
 
-def _start(name: str, part: BrokerLink | WakeUps | Writer, counters: Counters, stack: ExitStack) -> None:
+def _start(name: str, part: BrokerLink | Commands | WakeUps | Writer, counters: Counters, stack: ExitStack) -> None:
     thread = SupervisedThread(name, part.run, counters)
     thread.start()
     stack.callback(thread.stop, _END_S)

@@ -108,7 +108,9 @@ class FleetServer:
             Route("/v1/devices", self._answering(self._devices)),
             Route("/v1/devices/{device}", self._answering(self._device)),
             Route("/v1/devices/{device}/commands", self._answering(self._send), methods=["POST"]),
+            Route("/v1/commands", self._answering(self._kept)),
             Route("/v1/commands/{command}", self._answering(self._command)),
+            Route("/v1/commands/{command}", self._answering(self._withdraw), methods=["DELETE"]),
             Route("/v1/summary", self._answering(self._summary)),
             Route("/inbox/{device}/{name}", self._answering(self._upload), methods=["PUT"]),
         ]
@@ -167,8 +169,19 @@ class FleetServer:
         except ValueError as error:
             raise CommandError(f"the body is not JSON: {error}") from error
         device = request.path_params["device"]
-        command = await run_in_threadpool(self._parts.commands.send, device, order)
-        return JSONResponse({"id": command}, status_code=202)
+        done = await run_in_threadpool(self._parts.commands.send, device, order)
+        state = "sent" if done.is_sent else "waiting"
+        return JSONResponse({"id": done.id, "state": state, "until": done.until}, status_code=202)
+
+    async def _kept(self, request: Request) -> Response:
+        api.read_no_query(_pairs(request))
+        return JSONResponse({"commands": await run_in_threadpool(self._read, queries.find_kept_commands)})
+
+    async def _withdraw(self, request: Request) -> Response:
+        by, command = api.read_by_query(_pairs(request)), request.path_params["command"]
+        if not await run_in_threadpool(self._parts.commands.withdraw, command, by):
+            raise RequestError(409, "not_waiting", f"command {command[:80]!r} does not wait: it was sent, or ended")
+        return JSONResponse({"withdrawn": True})
 
     async def _command(self, request: Request) -> Response:
         api.read_no_query(_pairs(request))

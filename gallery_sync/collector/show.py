@@ -44,7 +44,7 @@ def device_text(found: dict[str, Any], now: float) -> list[str]:
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(row.labels.items())),
         "connected": {None: "not known", True: "yes", False: "no"}[row.available],
         "last report": f"{age(now - row.last_seen)} ago, number {report.revision}",
-        "first report": _time(row.first_seen),
+        "first report": time_text(row.first_seen),
         "state": report.state + (f": {report.reason}" if report.reason else ""),
         "target": report.target and f"release {report.target}" + (f" of {report.plan}" if report.plan else ""),
         "waits for": "a turn" if report.waits_for_turn else None,
@@ -58,10 +58,10 @@ def device_text(found: dict[str, Any], now: float) -> list[str]:
         "configuration": report.config,
         "commands": ", ".join(report.allowed) or "none allowed",
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items())),
-        "metadata until": report.expires_at and _time(report.expires_at),
+        "metadata until": report.expires_at and time_text(report.expires_at),
         "problem": report.problem,
         "has a turn for": found.get("turn")
-        and f"release {found['turn']['release']} since {_time(found['turn']['given_at'])}",
+        and f"release {found['turn']['release']} since {time_text(found['turn']['given_at'])}",
     }
     shown = [f"{name}: {one_line(str(value))}" for name, value in lines.items() if value not in (None, "")]
     return [*shown, *_lists(found, row)]
@@ -71,6 +71,15 @@ def answer_text(device: str, answer: Answer) -> str:
     """Return an answer as one line."""
     result = f" {json.dumps(answer.result, ensure_ascii=False)}" if answer.result else ""
     return one_line(f"{device}: {answer.state}" + (f": {answer.text}" if answer.text else "") + result)
+
+
+def command_text(command: dict[str, Any]) -> str:
+    """Return a command, as the server answers, as one line."""
+    until = f", until {time_text(command['until'])}" if command.get("until") is not None else ""
+    arguments = f" {json.dumps(command['arguments'], ensure_ascii=False)}" if command.get("arguments") else ""
+    of = f"{time_text(command.get('at') or 0.0)} {command.get('id')} {command.get('device')}"
+    state = command.get("sent") if command.get("state") == "not sent" else command.get("state")
+    return one_line(f"{of} {command.get('verb')}{arguments} by {command.get('by')}: {state}{until}")
 
 
 def age(seconds: float) -> str:
@@ -86,14 +95,14 @@ def _lists(found: dict[str, Any], row: DeviceRow) -> list[str]:
     for name, entries in (
         ("quarantine", [f"release {one.release}: {one.reason}" for one in row.reported.quarantine]),
         ("tries", [_try(one) for one in row.tries or row.reported.tries]),
-        ("history", [f"{_time(one['at'])} {_change(one)}" for one in found.get("history", [])]),
+        ("history", [f"{time_text(one['at'])} {_change(one)}" for one in found.get("history", [])]),
         (
             "commands",
-            [f"{_time(one['at'])} {one['verb']} by {one['by']}: {one['sent']}" for one in found.get("commands", [])],
+            [command_text(one) for one in found.get("commands", [])],
         ),
         (
             "answers",
-            [f"{_time(one['at'])} {one['verb']}: {one['state']} {one['text']}" for one in found.get("answers", [])],
+            [f"{time_text(one['at'])} {one['verb']}: {one['state']} {one['text']}" for one in found.get("answers", [])],
         ),
     ):
         if entries:
@@ -103,7 +112,7 @@ def _lists(found: dict[str, Any], row: DeviceRow) -> list[str]:
 
 def _try(one: Any) -> str:
     plan = f" of {one.plan}" if one.plan else ""
-    return f"{_time(one.at)} release {one.release}{plan}: {one.outcome}" + (f": {one.reason}" if one.reason else "")
+    return f"{time_text(one.at)} release {one.release}{plan}: {one.outcome}" + (f": {one.reason}" if one.reason else "")
 
 
 def _change(entry: dict[str, Any]) -> str:
@@ -137,7 +146,8 @@ def _cut(text: str, width: int) -> str:
     return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
-def _time(at: float) -> str:
+def time_text(at: float) -> str:
+    """Return Unix seconds as UTC."""
     try:
         return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
     except (OverflowError, OSError, ValueError):

@@ -32,6 +32,7 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _add_devices(verbs.add_parser("devices", help="list the devices of a fleet, and what each of them runs"))
     _add_device(verbs.add_parser("device", help="show all that the fleet's server knows of a device"))
     _add_send(verbs.add_parser("send", help="send a command to devices, and wait for their answers"))
+    _add_commands(verbs.add_parser("commands", help="list commands that wait for a device or its answer"))
 
 
 def add_fleet(parser: argparse.ArgumentParser) -> None:
@@ -116,9 +117,17 @@ def _add_send(send: argparse.ArgumentParser) -> None:
     send.add_argument("--select", metavar="SELECTOR", help="devices by their labels, such as group=lab,site!=berlin")
     send.add_argument("--argument", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
     send.add_argument("--by", help="who sends it, for the audit (default: $USER)")
+    send.add_argument("--keep", metavar="TIME", help="for devices that are off, such as 7d; 0s: not (default: 1d)")
     send.add_argument("--wait", default="60s", metavar="TIME", help="for the answers, such as 90s (default: 60s)")
     add_fleet(send)
     send.set_defaults(act=_send)
+
+
+def _add_commands(commands: argparse.ArgumentParser) -> None:
+    commands.add_argument("--withdraw", nargs="+", metavar="ID", help="withdraw commands that were not sent yet")
+    commands.add_argument("--by", help="who withdraws them, for the audit (default: $USER)")
+    add_fleet(commands)
+    commands.set_defaults(act=_commands)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -220,6 +229,7 @@ def _send(arguments: argparse.Namespace) -> int:
     from gallery_sync.collector.show import answer_text
 
     given, wait_s = _arguments_of(arguments.argument), seconds(arguments.wait)
+    keep_s = None if arguments.keep is None else seconds(arguments.keep)
     answers: list[dict[str, Any]] = []
 
     def show(device: str, answer: Answer) -> None:
@@ -227,27 +237,56 @@ def _send(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print(answer_text(device, answer), flush=True)
 
-    by = arguments.by or _user()
+    by = _by(arguments)
     commands: dict[str, str] = {}
     problems: dict[str, str] = {}
     with _client(arguments) as client:
         for device in _chosen(client, arguments):
             try:
-                commands[device] = client.send(device, arguments.command, given, by)
+                commands[device] = client.send(device, arguments.command, given, by, keep_s)
             except SyncError as error:
                 problems[device] = str(error)
                 print(f"{device}: not sent: {error}", file=sys.stderr)
         last = wait_for_answers(client, commands, wait_s, show)
+        stored = {one: client.command(commands[one]) for one in commands if one not in last}
     for device in commands:
         answer = last.get(device)
         if answer is None or answer.state == "accepted":
-            problems[device] = f"{'no answer' if answer is None else 'not done'} in {arguments.wait}"
+            problems[device] = _why_not_done(answer, stored.get(device, {}), arguments.wait)
             print(f"{device}: {problems[device]}; edge-sync device {device} shows later answers", file=sys.stderr)
         elif answer.state != "done":
             problems[device] = answer.state
     if arguments.json:
         print(json.dumps({"commands": commands, "answers": answers, "problems": problems}))
     return 1 if problems else 0
+
+
+def _why_not_done(answer: Answer | None, stored: dict[str, Any], waited: str) -> str:
+    from gallery_sync.collector.show import time_text
+
+    if answer is None and stored.get("state") == "waiting":
+        return f"waits: the device is off, or the broker is; it is kept until {time_text(stored.get('until') or 0.0)}"
+    kept = f", sent again until {time_text(stored['until'])}" if stored.get("until") else ""
+    return f"{'no answer' if answer is None else 'not done'} in {waited}{kept}"
+
+
+def _commands(arguments: argparse.Namespace) -> int:
+    from gallery_sync.collector.show import command_text
+
+    failed = False
+    with _client(arguments) as client:
+        for command in arguments.withdraw or ():
+            try:
+                client.withdraw(command, _by(arguments))
+            except SyncError as error:
+                failed = True
+                print(f"edge-sync: {error}", file=sys.stderr)
+        found = client.kept()
+    if arguments.json:
+        print(json.dumps({"commands": found}))
+    else:
+        print("\n".join(map(command_text, found)) or "no command waits", file=sys.stdout if found else sys.stderr)
+    return 1 if failed else 0
 
 
 def _chosen(client: FleetClient, arguments: argparse.Namespace) -> list[str]:
@@ -307,6 +346,12 @@ def _client(arguments: argparse.Namespace) -> FleetClient:
 
 def _tree(document: Any) -> Any:
     return document.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _by(arguments: argparse.Namespace) -> str:
+    if arguments.by is not None and not arguments.by.strip():  # such as of a variable that is not set
+        raise SyncError("--by: found an empty name; give yours, for the audit")
+    return arguments.by or _user()
 
 
 def _user() -> str:

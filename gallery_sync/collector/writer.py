@@ -69,6 +69,7 @@ class Writer:
         """
         self._database, self._inflow, self._counters = database, inflow, counters
         self.on_reset = on_reset
+        self.on_online: Callable[[str], None] = lambda _: None  # called when a device said that it is connected
         self._keep_s, self._now, self._sleep = keep_s, now, sleep
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -151,6 +152,8 @@ class Writer:
         for message, _ in tasks:
             if message.kind == "reported":
                 self._stored[message.device] = hash(message.payload)
+            elif message.kind == "available" and read_available(message):
+                self.on_online(message.device)
         self.devices += sum(1 for _, labels in outcomes if labels.get("result") == "new")
 
     def _task(self, message: Arrived) -> tuple[Arrived, _Job[tuple[str, dict[str, str]]]] | None:

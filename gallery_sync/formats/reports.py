@@ -128,7 +128,8 @@ class Request(Document):
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")]
     by: Person  # for the audit
-    at: UnixSeconds  # an old one is refused
+    at: UnixSeconds  # when it was ordered; an old one is refused
+    until: UnixSeconds | None = None  # the fleet's server keeps it so long for a device that is off; None: it does not
     arguments: Annotated[dict[ShortText, Any], Field(default_factory=dict, max_length=16)]
 
 

@@ -177,7 +177,8 @@ class RemoteHands:
         self._carry_out(command, request)
 
     def _why_not(self, verb: str, command: Command | None, request: Request) -> str | None:
-        if why := why_not(verb, request, self._context.commands, self._now()):
+        now, remembers_from = self._now(), self._ledger.remembers_from()
+        if why := why_not(verb, request, self._context.commands, now, remembers_from):
             return why
         if command is None:
             return f"this device has no command {verb}"

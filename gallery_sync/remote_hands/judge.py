@@ -2,8 +2,9 @@
 
 Rules this module keeps:
 1. What `agent.yaml` does not allow is refused, whoever asks.
-2. A command from long ago is refused where the clock of the device can be trusted. Elsewhere, its id and that no
-   retained command is taken must do.
+2. A command from long ago is refused where the clock of the device can be trusted, unless the fleet's server kept it
+   for this device. Such a one is refused if the device could have carried it out and forgotten that. Elsewhere, its id
+   and that no retained command is taken must do.
 3. Whatever arrives is read as far as an answer needs it: its id and who sent it.
 """
 
@@ -62,19 +63,35 @@ def read_request(payload: bytes) -> Request | Refused:
         return Refused(_text(fields, "id"), _text(fields, "by") or _NOBODY, f"this is no command: {told}")
 
 
-def why_not(verb: str, request: Request, commands: Commands, now: Now) -> str | None:
-    """Return why a command is not carried out; None: it is."""
+def why_not(verb: str, request: Request, commands: Commands, now: Now, remembers_from: float = 0.0) -> str | None:
+    """Return why a command is not carried out; None: it is.
+
+    Args:
+        verb: of the command.
+        request: the command.
+        commands: what the device allows.
+        now: the time of the device.
+        remembers_from: Unix seconds; what the device carried out earlier, it may have forgotten.
+    """
     if verb == ELSEWHERE:
         return "`edge run` restarts cameras, on its own topic <root>/<site>/<device>/cmd/restart_camera; send it there"
     if verb not in VERBS:
         return f"the verb {one_line(verb)!r} is unknown; use one of {', '.join(VERBS)}"
     if verb not in commands.allow:
         return f"this device does not allow {verb}; add it to commands.allow in its agent.yaml, and restart the agent"
-    if now.is_trusted and abs(now.at - request.at) > OLDEST_S:
+    return _why_too_old(request, now, remembers_from) if now.is_trusted else None
+
+
+def _why_too_old(request: Request, now: Now, remembers_from: float) -> str | None:
+    if abs(now.at - request.at) <= OLDEST_S:
+        return None
+    if request.until is None or not request.at < now.at <= request.until:
         return (
             f"the command is of another time: found {request.at:.0f}, and it is {now.at:.0f} here; expected at most "
             f"{OLDEST_S:.0f} s in between; check the clocks, and send it again"
         )
+    if request.at <= remembers_from + OLDEST_S:
+        return "this device does not remember whether it has carried this command out; send it again"
     return None
 
 

@@ -6,8 +6,9 @@ Rules this module keeps:
 1. An id is on the disk before its command is carried out, so none is carried out twice, however the process ends.
 2. An answer is kept until the broker has it, and is given again to whoever sends the same id.
 3. What was under way when the process ended is answered as interrupted.
-4. A file that is damaged is set aside and replaced; old commands are then refused by their time.
-5. Both tables are bounded.
+4. A file that is damaged is set aside and replaced; old commands are then refused by their time, and by the time
+   from which the new file remembers.
+5. Both tables are bounded. What is forgotten moves that time on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gallery_sync.state.database import (
@@ -41,6 +43,7 @@ _TABLES = """
         result TEXT NOT NULL, text TEXT NOT NULL
     )
 """
+_LATER_TABLE = "CREATE TABLE IF NOT EXISTS remembers (since REAL NOT NULL)"  # an older agent ignores it
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,12 @@ class Ledger(StateDatabase):
                 self._run("INSERT INTO known (id, verb, who, answer) VALUES (?, ?, ?, ?)", *values)
                 # what is under way is never forgotten
                 oldest = "SELECT number FROM known WHERE answer IS NOT NULL ORDER BY number DESC LIMIT -1 OFFSET ?"
+                forgotten = f"SELECT id FROM known WHERE number IN ({oldest})"  # noqa: S608  no value in it
+                self._run(
+                    f"UPDATE remembers SET since = max(since, coalesce((SELECT max(at) FROM audit WHERE id IN "  # noqa: S608
+                    f"({forgotten})), since))",
+                    MOST_KNOWN,
+                )
                 self._run(f"DELETE FROM known WHERE number IN ({oldest})", MOST_KNOWN)  # noqa: S608  no value in it
             self._audit(entry)
 
@@ -103,6 +112,10 @@ class Ledger(StateDatabase):
         with self._transaction():
             self._run("UPDATE known SET answer = ?, delivered = 0 WHERE id = ?", answer, entry.id)
             self._audit(entry)
+
+    def remembers_from(self) -> float:
+        """Return since when every command that was carried out is known, in Unix seconds of the device's clock."""
+        return float(self._all("SELECT max(since) FROM remembers")[0][0] or 0.0)
 
     def interrupted(self) -> list[Known]:
         """Return the commands that were under way when the process ended."""
@@ -134,14 +147,18 @@ class Ledger(StateDatabase):
         self._run("DELETE FROM audit WHERE number <= (SELECT MAX(number) FROM audit) - ?", MOST_AUDITED)
 
 
-def open_ledger(state_dir: Path) -> Ledger:
+def open_ledger(state_dir: Path, now: float = 0.0) -> Ledger:
     """Open the memory of a device; a damaged one is set aside and replaced.
+
+    Args:
+        state_dir: of the device.
+        now: Unix seconds: a new file remembers from now on.
 
     Raises:
         StorageError: the disk failed, or another process holds the file.
     """
     path = state_dir / NAME
-    connection, damage = open_or_replace(path, Ledger.what, _prepare)
+    connection, damage = open_or_replace(path, Ledger.what, partial(_prepare, now=now))
     if damage is not None:
         log.warning("%s: %s; it was set aside, and a new one begins", path, damage)
     return Ledger(path, connection)
@@ -164,7 +181,7 @@ def read_audit(state_dir: Path, most: int = MOST_AUDITED) -> list[Audited]:
         ledger.close()
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, now: float) -> None:
     """Read everything once, or make the tables of a new file."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version not in (0, _VERSION):
@@ -174,5 +191,15 @@ def _prepare(connection: sqlite3.Connection) -> None:
             for statement in filter(str.strip, _TABLES.split(";")):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
+            _remember_from(connection, now)
+    elif not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'remembers'").fetchone():
+        with transaction(connection):  # of an earlier version, which forgot nothing that is younger than its commands
+            _remember_from(connection, 0.0)
+    connection.execute("SELECT since FROM remembers").fetchall()
     connection.execute("SELECT number, id, verb, who, answer, delivered FROM known").fetchall()
     connection.execute("SELECT at, who, verb, id, result, text FROM audit LIMIT 1").fetchall()
+
+
+def _remember_from(connection: sqlite3.Connection, since: float) -> None:
+    connection.execute(_LATER_TABLE)
+    connection.execute("INSERT INTO remembers VALUES (?)", (since,))

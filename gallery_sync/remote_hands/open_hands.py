@@ -50,7 +50,7 @@ def open_hands(post: Post | None, context: Context, now: Callable[[], Now], coun
     if post is None and left is None:
         return None
     try:
-        ledger = open_ledger(context.state_dir)
+        ledger = open_ledger(context.state_dir, now().at)
     except StorageError as error:
         counters.add("commands", result="not_written")
         log.warning("%s; the agent takes no commands", error)

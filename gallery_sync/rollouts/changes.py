@@ -7,7 +7,8 @@ Rules this module keeps:
 3. Each change is in the audit log before it is made, see gallery_sync.rollouts.audit.
 4. Who plans a rollout does not approve it, except with the option --alone.
 5. Whoever aborts a rollout gives all devices a newer release of an earlier pair: devices that took the candidate go
-   back by it. Devices with a release of their own get that pair again, under a number above it.
+   back by it. Devices with a release of their own get that pair again, under a number above it. Nobody aborts to the
+   candidate's pair, or to a release that is held: all devices would get at once what waves were to try.
 6. Where signatures of people are missing, the change waits as a draft, and is not begun a second time.
 """
 
@@ -120,7 +121,7 @@ def _check_candidate(published: Published, draft: PlanDraft, now: datetime) -> R
             "security floor when a rollout is complete"
         )
     if draft.abort_to is not None:
-        _check_target(published, draft.abort_to, now)
+        _check_abort_target(published, draft.abort_to, release, now)
     return release
 
 
@@ -246,13 +247,29 @@ def abort(desk: Desk, to: int | None = None, *, reason: str | None = None, expec
             return _Edit(held.model_copy(update={"plan": None}), {"rollout": plan.id, "reason": reason})
         if base is None or target is None:
             raise SyncError(f"{desk.repo}: has no release to which devices could go back; publish one first")
-        new = again(published, _check_target(published, target, desk.now), published.newest_sequence + 1, desk.now)
+        earlier = _check_abort_target(published, target, plan.release, desk.now)
+        new = again(published, earlier, published.newest_sequence + 1, desk.now)
         groups = groups_again(published, rollouts, base, new, desk.now)
         releases = (new, *(one.release for one in groups if one.release.sequence > new.sequence))
         details = {"rollout": plan.id, "release": new.sequence, "rollback_to": target, "reason": reason}
         return _Edit(rollouts.model_copy(update={"plan": None, "groups": groups}), details, releases, new)
 
     return _change(desk, "abort", make, expected)
+
+
+def _check_abort_target(published: Published, number: int, candidate: Release, now: datetime) -> Release:
+    """Return the release that all devices get if a rollout is aborted; it is none that waits for its own rollout."""
+    release = _check_target(published, number, now)
+    pair = (release.bundle_id, release.gallery_sequence)
+    is_new = published.release is None or pair != (published.release.bundle_id, published.release.gallery_sequence)
+    if is_new and pair == (candidate.bundle_id, candidate.gallery_sequence):
+        raise SyncError(
+            f"{published.repo}: release {number} is what the rollout brings, and aborting to it would send it to all "
+            "devices at once; name an earlier release"
+        )
+    if is_new and published.rollouts is not None and any(one.sequence == number for one in published.rollouts.held):
+        raise SyncError(f"{published.repo}: release {number} is held back; only a rollout brings it to devices")
+    return release
 
 
 def _check_target(published: Published, number: int, now: datetime) -> Release:

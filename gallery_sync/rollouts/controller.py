@@ -83,7 +83,7 @@ class Controller:
     def _decide(self, plan: Plan, pins: Sequence[Pin]) -> Decision:
         if self.fleet is None:
             return decide_blind(plan, self.now().timestamp())
-        found = self.fleet.rows(plan.release.line)
+        found = self.fleet.rows(plan.release.line, plan.release)
         self.counters["unreadable rows"] += found.unreadable
         now = self.now().timestamp()
         return decide(plan, count(plan, found.rows, now, pins), now)

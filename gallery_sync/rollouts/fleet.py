@@ -7,6 +7,7 @@ Rules this module keeps:
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge.errors import SyncError, one_line
-from gallery_sync.collector.client import FleetClient, Rows, parse_rows
+from gallery_sync.collector.client import FleetClient, FleetRefusedError, Rows, parse_rows
+from gallery_sync.formats.documents import Release
 from gallery_sync.formats.fields import Document
 from gallery_sync.formats.reports import DeviceRow
 
@@ -30,8 +32,12 @@ class UnreachableError(SyncError):
 class Fleet(Protocol):
     """The door to what is known of devices."""
 
-    def rows(self, line: str) -> Rows:
+    def rows(self, line: str, about: Release | None = None) -> Rows:
         """Return what is known of the devices of a line.
+
+        Args:
+            line: of the devices.
+            about: what the gates of this release do not need may be missing; None: nothing is.
 
         Raises:
             SyncError: it is not known.
@@ -45,7 +51,7 @@ class FileFleet:
 
     path: Path
 
-    def rows(self, line: str) -> Rows:
+    def rows(self, line: str, about: Release | None = None) -> Rows:  # noqa: ARG002  of the door; all rows are whole
         """Return the rows of a line.
 
         Raises:
@@ -67,17 +73,25 @@ class HttpFleet:
 
     client: FleetClient
 
-    def rows(self, line: str) -> Rows:
+    def rows(self, line: str, about: Release | None = None) -> Rows:
         """Return the rows of a line.
 
         Raises:
             UnreachableError: the server does not answer, or not as it should.
         """
         try:
-            found = self.client.devices([("line", line)])
+            found = self._devices(line, about)
         except SyncError as error:
             raise UnreachableError(str(error)) from error
         return _of_line(found, line)
+
+    def _devices(self, line: str, about: Release | None) -> Rows:
+        try:
+            return self.client.devices([("line", line)], about)
+        except FleetRefusedError as error:
+            if about is None or error.status != http.client.BAD_REQUEST:
+                raise
+            return self.client.devices([("line", line)])  # of an earlier version, which knows whole rows alone
 
 
 def _of_line(found: Rows, line: str) -> Rows:

@@ -2,8 +2,9 @@
 
 Rules this module keeps:
 1. Only a try that a device confirmed is a success, with the id of its trial, and only while it runs that pair,
-   confirmed. "It was installed" or "it is there" is none. A device that says confirmed and runs another pair has
-   failed. A pair that was confirmed under an earlier number needs no second trial.
+   confirmed, under the number of the release. "It was installed" or "it is there" is none, and what a report leaves out
+   counts against it. A device that says confirmed and runs another pair, or does not say which, has failed. A pair that
+   was confirmed under an earlier number needs no second trial.
 2. Reports are claims. A row counts only if the plan selects its labels, in the plan's line, its report is of the same
    device and line, and no pin holds the device where it is.
 3. A device whose last report is older than the approval is *away*: it is no success, and no failure either.
@@ -73,17 +74,23 @@ def judge(plan: Plan, row: DeviceRow, now: float, pins: Sequence[Pin] = ()) -> S
     """
     if not _is_counted(plan, row, pins):
         return None
-    if row.last_seen < _unix(plan.approved_at, float("inf")):
-        return "away"
-    return _progress(plan, row, now)
+    return _state_of(plan, row, now, _unix(plan.approved_at, float("inf")))
+
+
+def _state_of(plan: Plan, row: DeviceRow, now: float, approved_at: float) -> State:
+    return "away" if row.last_seen < approved_at else _progress(plan, row, now)
 
 
 def _is_counted(plan: Plan, row: DeviceRow, pins: Sequence[Pin]) -> bool:
-    report, labels = row.reported, labels_of(row)
+    return _is_meant(plan, row, pins) and plan.wave_of(row.device) is not None
+
+
+def _is_meant(plan: Plan, row: DeviceRow, pins: Sequence[Pin]) -> bool:
+    report = row.reported
     if (report.device, report.line) != (row.device, row.line) or row.line != plan.release.line:
         return False
-    is_pinned = any(pin.selector.matches(labels) for pin in pins)
-    return plan.selects(labels) and not is_pinned and plan.wave_of(row.device) is not None
+    labels = labels_of(row)
+    return plan.selects(labels) and not any(pin.selector.matches(labels) for pin in pins)
 
 
 def _progress(plan: Plan, row: DeviceRow, now: float) -> State:
@@ -102,16 +109,14 @@ def _progress(plan: Plan, row: DeviceRow, now: float) -> State:
 def _is_trial_of(release: Release, one: Try) -> bool:
     """Return whether a try was a trial of a release's pair, and passed."""
     pair = (one.bundle_id, one.gallery_sequence)
-    return (
-        one.outcome == "confirmed" and one.trial is not None and pair == (release.bundle_id, release.gallery_sequence)
-    )
+    return one.outcome == "confirmed" and bool(one.trial) and pair == (release.bundle_id, release.gallery_sequence)
 
 
 def _of_confirmed(release: Release, last: Try, running: Running | None, *, had_trial: bool) -> State:
     wanted = (release.bundle_id, release.gallery_sequence)
     if running is None or any((one.bundle_id, one.gallery_sequence) != wanted for one in (last, running)):
         return "failed"
-    if running.release is not None and running.release != release.sequence:
+    if running.release != release.sequence or running.line not in (None, release.line):
         return "failed"
     return "confirmed" if running.trial is None and had_trial else "in progress"
 
@@ -145,11 +150,16 @@ def count(plan: Plan, rows: Iterable[DeviceRow], now: float, pins: Sequence[Pin]
         if known is None or _age(known) < _age(row):
             newest[row.device] = row
     found = [Counter[str]() for _ in plan.waves]
+    approved_at = _unix(plan.approved_at, float("inf"))
     for row in newest.values():
-        state, wave = judge(plan, row, now, pins), plan.wave_of(row.device)
-        if state is not None and wave is not None:
-            found[wave].update((state, "devices"))
-    return [WaveCount(*(one[name.replace("_", " ")] for name in WaveCount.__slots__)) for one in found]
+        wave = plan.wave_of(row.device) if _is_meant(plan, row, pins) else None
+        if wave is not None:
+            found[wave][_state_of(plan, row, now, approved_at)] += 1
+    return [_wave_count(one) for one in found]
+
+
+def _wave_count(states: Counter[str]) -> WaveCount:
+    return WaveCount(states.total(), *(states[name.replace("_", " ")] for name in WaveCount.__slots__[1:]))
 
 
 def _age(row: DeviceRow) -> tuple[float, int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 
 from edge.errors import SyncError
@@ -137,7 +138,8 @@ def _create(arguments: argparse.Namespace) -> int:
     for note in done.notes:
         print(f"edge-sync: {note}", file=sys.stderr)
     print(
-        f"edge-sync: no device sees it until another person approves it: edge-sync rollout approve {arguments.repo} "
+        "edge-sync: no device sees it until another person approves it: edge-sync rollout approve "
+        f"{shlex.quote(str(arguments.repo))} "
         f"{done.draft.id} --digest {done.draft.digest()} --by NAME",
         file=sys.stderr,
     )

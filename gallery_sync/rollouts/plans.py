@@ -319,6 +319,11 @@ def _check(wish: Wish, published: Published) -> None:
     for window in wish.windows:
         if not _WINDOW.fullmatch(window):
             raise SyncError(f"found the window {window[:80]!r}, expected one such as 'Sat,Sun 02:00-05:00'")
+        start, _, end = window.rpartition(" ")[2].partition("-")
+        if start == end:  # devices could not tell an empty window from a whole day, and would never open it
+            raise SyncError(
+                f"found the window {window[:80]!r}, which begins when it ends; leave --window out for always"
+            )
     if not wish.deadline_s > 0:
         raise SyncError("found a deadline of 0, expected a time such as 14d")
 
@@ -345,7 +350,7 @@ def _known(limits: Sequence[int], buckets: Sequence[int]) -> tuple[int, ...]:
 
 def _notes(wish: Wish, limits: Sequence[int], buckets: Sequence[int] | None) -> Iterable[str]:
     if buckets is not None and not buckets:
-        yield "no known device is selected; the waves come from the percentages alone"
+        yield "no known device is selected, so check --select; the waves come from the percentages alone"
     elif buckets is not None and len(buckets) < wish.canary_at_least:
         yield f"only {len(buckets)} known devices are selected, and all are in the first wave"
     wanted = {wish.canary_percent, *wish.wave_percents, 100.0}

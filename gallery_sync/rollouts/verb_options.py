@@ -81,10 +81,12 @@ def who(arguments: argparse.Namespace) -> str:
     """Return the name of the operator: the given one, or the user name.
 
     Raises:
-        SyncError: there is neither.
+        SyncError: there is neither, or the given one is empty.
     """
     import getpass
 
+    if arguments.by is not None and not arguments.by.strip():  # such as of a variable that is not set
+        raise SyncError("--by: found an empty name; give yours, for the audit log")
     if arguments.by:
         return str(arguments.by)[:80]
     try:

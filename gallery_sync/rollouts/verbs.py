@@ -104,7 +104,7 @@ def _status(arguments: argparse.Namespace) -> int:
     from gallery_sync.rollouts.status import print_status, status
 
     published, fleet = published_in(arguments.repo), fleet_of(arguments)
-    rows = fleet.rows(published.line) if fleet else None
+    rows = fleet.rows(published.line, published.plan.release if published.plan else None) if fleet else None
     unreadable = rows.unreadable if rows else 0
     found = status(published, utc_now(), rows.rows if rows else None, unreadable=unreadable)
     print(json.dumps(found) if arguments.json else "\n".join(print_status(found)))

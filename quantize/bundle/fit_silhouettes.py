@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.gallery.item_vectors import shrink_to_centroid
 from edge.manifest import SilhouetteRule
 from edge.silhouettes.rerank import RERANKED
 from edge.silhouettes.silhouette import align, overlaps
@@ -76,6 +77,30 @@ class SilhouetteFit:
             "gain_interval": [round(self.gain + sign * 1.96 * self.error, 4) for sign in (-1, 1)],
             "pays": self.pays,
         } | ({"forced": True} if self.forced else {})
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSilhouettes:
+    """Crops with their vectors and silhouettes."""
+
+    samples: Sequence[Sample]
+    vectors: FloatArray  # (n, dim), rows of unit length
+    silhouettes: Sequence[Silhouette | None]  # None: none was found
+
+    def of(self, category: str) -> LabelledSilhouettes:
+        """Return the crops of one category."""
+        rows = [row for row, sample in enumerate(self.samples) if sample.category == category]
+        return LabelledSilhouettes(
+            [self.samples[row] for row in rows], self.vectors[rows], [self.silhouettes[row] for row in rows]
+        )
+
+    def by_item(self, category: str) -> dict[str, NDArray[np.uint8]]:
+        """Return the silhouettes of each item of a category that has any: (n, silhouette.SIZE)."""
+        found: dict[str, list[Silhouette]] = {}
+        for sample, silhouette in zip(self.samples, self.silhouettes, strict=True):
+            if silhouette is not None and sample.category == category:
+                found.setdefault(sample.item, []).append(silhouette)
+        return {item: np.stack(group) for item, group in found.items()}
 
 
 def fit_rule(similar: Similarities, forced: Mode | None = None) -> SilhouetteFit:
@@ -149,12 +174,34 @@ def _overlaps(
     return found
 
 
-def silhouettes_by_item(
-    samples: Sequence[Sample], silhouettes: Sequence[Silhouette | None], rows: Sequence[int]
-) -> dict[str, NDArray[np.uint8]]:
-    """Group the silhouettes of some gallery pictures by item: (n, silhouette.SIZE) for each item that has any."""
-    found: dict[str, list[Silhouette]] = {}
-    for row in rows:
-        if (silhouette := silhouettes[row]) is not None:
-            found.setdefault(samples[row].item, []).append(silhouette)
-    return {item: np.stack(group) for item, group in found.items()}
+def fit_categories(
+    categories: Sequence[str],
+    held_out: LabelledSilhouettes,
+    gallery: LabelledSilhouettes,
+    gathering: float,
+    forced: Mode | None = None,
+) -> dict[str, SilhouetteFit]:
+    """Fit the rule of each category that has held-out crops and gallery pictures.
+
+    Args:
+        categories: of one embedder.
+        held_out: crops to search for.
+        gallery: pictures to search in.
+        gathering: how far gallery vectors shrink to their centroid.
+        forced: see `fit_rule`.
+    """
+    fits = {}
+    for category in categories:
+        queries, known = held_out.of(category), gallery.of(category)
+        if queries.samples and known.samples:
+            items = [sample.item for sample in known.samples]
+            similar = similarities(
+                queries.vectors,
+                queries.silhouettes,
+                [sample.item for sample in queries.samples],
+                shrink_to_centroid(known.vectors, items, gathering),
+                known.silhouettes,
+                items,
+            )
+            fits[category] = fit_rule(similar, forced)
+    return fits

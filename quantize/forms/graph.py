@@ -53,10 +53,19 @@ def constants_to_initializers(model: onnx.ModelProto) -> None:
 
 
 def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove constants and initialisers that no node reads, in place."""
+    """Remove nodes and initialisers that no output hangs on, in place; all nodes stay if one has a graph inside."""
     graph = model.graph
-    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    for node in [n for n in graph.node if n.op_type == "Constant" and n.output[0] not in used]:
+    made_by = {output: node for node in graph.node for output in node.output}
+    asked = [output.name for output in graph.output]
+    if has_inner_graphs(graph):
+        asked += [name for node in graph.node for name in (*node.input, *node.output)]
+    used: set[str] = set()
+    while asked:
+        name = asked.pop()
+        if name not in used:
+            used.add(name)
+            asked += made_by[name].input if name in made_by else []
+    for node in [one for one in graph.node if not used.intersection(one.output)]:
         graph.node.remove(node)
     for tensor in [t for t in graph.initializer if t.name not in used]:
         graph.initializer.remove(tensor)

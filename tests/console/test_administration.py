@@ -101,3 +101,10 @@ def test_uploads_of_a_killed_console_are_deleted(tmp_path):
     with pytest.raises(ConfigError):
         serve(settings, Listen("0.0.0.0", 0))
     assert not settings.incoming.exists()
+
+
+@pytest.mark.parametrize("verb", [("user", "list"), ("token", "list"), ("user", "remove", "ann")])
+def test_folder_that_is_no_consoles_stays_empty(run, tmp_path, verb):
+    code, _, said = run(*verb)
+    assert (code, "no console has run with this folder" in said) == (1, True)
+    assert not list(tmp_path.rglob("console.sqlite"))

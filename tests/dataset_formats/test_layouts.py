@@ -16,7 +16,7 @@ from tests.dataset_formats.samples import picture
 from tests.trainer.toy import write_crops, write_scenes
 from trainer.data.dataset import read_samples, read_scenes
 from trainer.data.pictures import load_pictures
-from trainer.recipe import Split
+from trainer.recipe_parts import Split
 
 
 def splits(samples) -> dict[str, int]:

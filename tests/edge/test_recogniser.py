@@ -23,6 +23,7 @@ from edge.inference.stages import Detector
 from edge.recogniser import Recogniser
 from tests.edge.kiosk.kiosk_samples import FAR, NEAR, scripted_models
 from tests.fakes_engine import FixedIndex, ScriptedEngine, detector_model, one_box_map
+from tests.store_samples import make_gallery, trusted
 
 DEMO = Path(__file__).parents[2] / "demo"
 GREY = np.full((64, 64, 3), 114, np.uint8)
@@ -145,7 +146,7 @@ def shop(tmp_path_factory) -> Path:
     """A folder with a kiosk's configuration and an active bundle."""
     folder = tmp_path_factory.mktemp("shop")
     slot = install_bundle(DEMO / "bundle", folder / "state")
-    slots.activate(folder / "state", slot, install_gallery(DEMO / "gallery", folder / "state"))
+    slots.activate(folder / "state", slot, install_gallery(DEMO / "gallery", folder / "state"), trusted)
     (folder / "kiosk.yaml").write_text("state_dir: state\ncameras: {till: {source: v4l2://0, framing: whole_frame}}\n")
     return folder
 
@@ -189,6 +190,17 @@ def test_several_threads_get_the_answers_of_one(shop, scene):
 def test_bundle_without_a_gallery_knows_nothing(scene):
     recogniser = Recogniser.load(DEMO / "bundle")
     assert {thing.reason for thing in recogniser.recognise(scene, framing="detect").objects} == {"gallery_empty"}
+
+
+def test_gallery_of_another_embedder_is_refused_and_of_other_categories_told(tmp_path, caplog):
+    other = make_gallery(tmp_path / "other", categories=("can",))
+    with pytest.raises(
+        BundleError, match=r"'can': found gallery .* in embedding space .*; embed the gallery with this"
+    ):
+        Recogniser.load(DEMO / "bundle", other)
+    found = Recogniser.load(DEMO / "bundle", make_gallery(tmp_path / "tyres", categories=("tyre",)))
+    assert found.recognise(GREY).objects[0].match is None
+    assert any("the bundle has no embedder for category tyre" in line for line in caplog.messages)
 
 
 def test_gallery_needs_a_bundle_folder(shop):

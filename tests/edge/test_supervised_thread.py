@@ -37,7 +37,7 @@ def run(target):
     counters = Counters()
     thread = SupervisedThread("worker", target, counters, clock=lambda: target.now_s, wait=target.wait)
     thread.start()
-    thread._thread.join(5)
+    thread._thread.join(60)
     return thread, counters
 
 
@@ -78,7 +78,7 @@ def test_stop_ends_a_thread_that_waits_to_restart():
 
     thread = SupervisedThread("worker", target, Counters())
     thread.start()
-    assert failed.wait(5)
+    assert failed.wait(60)
     assert thread.stop(5)
 
 

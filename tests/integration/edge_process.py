@@ -26,7 +26,7 @@ def running_edge(config: Path, secret: str) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            log = process.communicate(timeout=30)[1]
+            log = process.communicate(timeout=60)[1]
     assert process.returncode == 0, log
     assert "Traceback" not in log, log
     assert secret not in log

@@ -15,6 +15,7 @@ from edge.gallery.store import store_path
 from edge.gallery.writer import GalleryWriter
 from edge.manifest import parse_manifest
 from tests.integration.test_device import DEMO, install
+from tests.store_samples import trusted
 
 WIDTH, HEIGHT, FPS = 960, 540, 10
 EMPTY_S = 4.0
@@ -72,4 +73,4 @@ def install_without(item_id: str, state_dir: Path, scratch: Path) -> None:
         writer.delete(item_id)
     write_gallery_index(gallery, "2026-01-01T00:00:00Z")
     install(state_dir)
-    slots.activate(state_dir, generation=install_gallery(gallery, state_dir))
+    slots.activate(state_dir, generation=install_gallery(gallery, state_dir), prove=trusted)

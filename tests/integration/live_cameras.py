@@ -12,7 +12,7 @@ from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
 
 BACKENDS = ("opencv", "gstreamer")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class StateLog:
@@ -57,10 +57,10 @@ def read_to_end(source, most_reads=400, timeout_s=0.25):
 
 @contextmanager
 def starting(state_log, options, policy):
-    """Yield a function that starts a camera, with its own policy or this one; stop all cameras at the end."""
+    """Yield a function that starts a camera, with its own options and policy or these; stop all cameras at the end."""
     cameras = []
 
-    def start_camera(name, url, backend, latest_frames, policy=policy):
+    def start_camera(name, url, backend, latest_frames, policy=policy, options=options):
         source = parse_source(url)
         camera = Camera(
             name, source, partial(open_source, source, backend, options), latest_frames, state_log.on_state, policy

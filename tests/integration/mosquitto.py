@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-_DEADLINE_S = 10.0
+_DEADLINE_S = 60.0
 
 
 class Mosquitto:

@@ -40,7 +40,7 @@ class Watch:
         if self.process.stdout is not None and not self.process.stdout.closed:
             self.process.communicate()
 
-    def wait(self, timeout_s: float = 300.0) -> str:
+    def wait(self, timeout_s: float = 900.0) -> str:
         """Return what it printed, once it has ended."""
         printed, _ = self.process.communicate(timeout=timeout_s)
         return printed

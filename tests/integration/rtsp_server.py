@@ -92,7 +92,7 @@ class RtspServer:
             self._reap()
 
     def _reap(self) -> None:
-        self._process.wait(timeout=10)
+        self._process.wait(60)
         self._process.stdin.close()
         self._process.stdout.close()
         self._process = None

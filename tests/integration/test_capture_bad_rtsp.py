@@ -23,6 +23,8 @@ QUICK = CaptureOptions(open_timeout_s=2, read_timeout_s=2)
 SOON = Policy(first_wait_s=0.05, longest_wait_s=0.2, stalled_after_s=1.0, reopen_after_s=4.0)
 # For a working camera beside a broken one: a busy machine may be slow, which is not the fault of the broken camera.
 STEADY = replace(SOON, stalled_after_s=DEADLINE_S, reopen_after_s=DEADLINE_S)
+PATIENT = CaptureOptions(open_timeout_s=DEADLINE_S, read_timeout_s=DEADLINE_S)
+BUSY_S = 10.0  # that a busy machine takes longer; OpenCV itself would give up after 30 s
 
 
 @pytest.fixture
@@ -67,7 +69,8 @@ def test_wrong_credentials_are_reported_without_the_password(start, state_log, b
         address = server.url.removeprefix("rtsp://")
         wrong = start("wrong", f"rtsp://admin:hunter2@{address}", backend, LatestFrames())
         latest_frames = LatestFrames()
-        right = start("right", f"rtsp://admin:correct-horse@{address}", backend, latest_frames)
+        known = f"rtsp://admin:correct-horse@{address}"
+        right = start("right", known, backend, latest_frames, STEADY, PATIENT)
         reason = state_log.wait_for("wrong", "reconnecting", "offline")
         state_log.wait_for("right", "online")
         wait_for_pictures(latest_frames, ORANGE)
@@ -84,7 +87,7 @@ def test_wrong_credentials_are_reported_without_the_password(start, state_log, b
 def test_silent_port_is_reported_in_time_and_delays_no_other_camera(start, state_log, backend):
     with socket.create_server(("127.0.0.1", 0)) as silent, RtspServer(colour(ORANGE)) as server:
         latest_frames = LatestFrames()
-        start("alive", server.url, backend, latest_frames, STEADY)
+        start("alive", server.url, backend, latest_frames, STEADY, PATIENT)
         state_log.wait_for("alive", "online")
         started_s = time.monotonic()
         start("silent", f"rtsp://127.0.0.1:{silent.getsockname()[1]}/camera", backend, LatestFrames())
@@ -93,7 +96,8 @@ def test_silent_port_is_reported_in_time_and_delays_no_other_camera(start, state
         wait_for_pictures(latest_frames, ORANGE)
         assert [state for state, _ in state_log.states["alive"]] == ["online"]
     assert "127.0.0.1" in reason
-    assert took_s < 2 * QUICK.open_timeout_s + 1.0  # the OpenCV source diagnoses the failure, which takes as long again
+    # the OpenCV source diagnoses the failure, which takes as long again
+    assert took_s < 2 * QUICK.open_timeout_s + BUSY_S
 
 
 @pytest.mark.parametrize(
@@ -144,13 +148,14 @@ def test_camera_clock_a_year_ahead_is_reported(start, state_log, caplog):
     with RtspServer(colour(ORANGE)) as server, RtspProxy(port_of(server.url)) as line:
         line.do_harm(rtsp_proxy.clock_ahead(year_s), packets=1_000_000)
         latest_frames = LatestFrames()
-        camera = start("cam", f"rtsp://127.0.0.1:{line.port}/camera", "gstreamer", latest_frames)
+        url = f"rtsp://127.0.0.1:{line.port}/camera"
+        camera = start("cam", url, "gstreamer", latest_frames, STEADY, PATIENT)
         started_s, frame = time.monotonic(), None
         while not camera.clock.is_off and time.monotonic() - started_s < DEADLINE_S:
             frame = latest_frames.take(DEADLINE_S)
-        assert camera.clock.seconds == pytest.approx(year_s, abs=2.0)
+        assert camera.clock.seconds == pytest.approx(year_s, abs=BUSY_S)
         assert frame.time_source == "rtcp"
-        assert frame.captured_at - time.time() == pytest.approx(year_s, abs=5.0)
+        assert frame.captured_at - time.time() == pytest.approx(year_s, abs=BUSY_S)
         wait_for_pictures(latest_frames, ORANGE)
         assert [state for state, _ in state_log.states["cam"]] == ["online"]
     assert "more than 2 s" in caplog.text

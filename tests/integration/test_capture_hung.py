@@ -62,21 +62,19 @@ sys.exit(3)
 @pytest.mark.parametrize(("removed", "end"), [(0, "leave"), (4, "return")])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_hung_cameras_delay_the_end_by_five_seconds_together(backend, removed, end):
-    began_s = time.monotonic()
     command = [sys.executable, "-c", PROGRAM, backend, str(removed), end]
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 3, done.stderr
     replaced_s, closed_s = (float(text) for text in re.findall(r"\d+\.\d+", done.stdout))
-    assert replaced_s < 0.5
-    assert closed_s < 7.0
-    assert time.monotonic() - began_s < 20.0  # of which the start of the process takes some
+    assert replaced_s < 4.0  # it waits for none: one takes 5 s
+    assert closed_s < 9.0  # it waits for all together: two would take 10 s
 
 
 def test_silent_camera_keeps_no_other_one_waiting():
-    """OpenCV opens one source at a time, and this one would take all of its 20 s."""
-    latest_frames, states, options = LatestFrames(), StateLog(), CaptureOptions(open_timeout_s=20)
+    """OpenCV opens one source at a time, and this one would take all of its minute."""
+    latest_frames, states, options = LatestFrames(), StateLog(), CaptureOptions(open_timeout_s=60)
     with (
         RtspServer("colour:e06010") as server,
         socket.create_server(("127.0.0.1", 0)) as silent,
@@ -87,5 +85,5 @@ def test_silent_camera_keeps_no_other_one_waiting():
         began_s = time.monotonic()
         start("good", server.url, "opencv", latest_frames)
         states.wait_for("good", "online")
-        assert time.monotonic() - began_s < 15.0
+        assert time.monotonic() - began_s < 45.0
         connection.close()

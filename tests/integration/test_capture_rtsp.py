@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from tests.integration.live_cameras import BACKENDS, DEADLINE_S, StateLog, read_
 from tests.integration.rtsp_server import RtspServer
 
 ORANGE = (224, 96, 16)
-QUICK = CaptureOptions(open_timeout_s=5, read_timeout_s=2)
-SOON = Policy(first_wait_s=0.05, longest_wait_s=0.2, reopen_after_s=6.0)
+QUICK = CaptureOptions(open_timeout_s=30, read_timeout_s=20)  # longer than a busy machine takes
+SOON = Policy(first_wait_s=0.05, longest_wait_s=0.2, stalled_after_s=20.0, reopen_after_s=30.0)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_frames_have_the_right_size_and_colours(orange, start, state_log, backen
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_camera_delivers_scaled_frames(orange, backend):
-    options = CaptureOptions(open_timeout_s=5, read_timeout_s=2, max_px=161)
+    options = CaptureOptions(open_timeout_s=30, read_timeout_s=20, max_px=161)
     source = open_source(parse_source(orange.url), backend, options)
     picture = next(picture for _ in range(100) if (picture := source.read(0.5)) is not None)
     assert source.decode_path.rstrip(")").endswith("scaled to at most 161 px")
@@ -232,7 +233,7 @@ def make_video(folder):
 def test_probe_measures_what_a_camera_sends(orange):
     report = probe_camera(parse_source(orange.url), "gstreamer", QUICK, seconds=2.0)
     assert (report.codec, report.width, report.height) == ("h264", 322, 242)
-    assert report.rate_hz == pytest.approx(15, rel=0.2)
+    assert report.rate_hz == pytest.approx(15, rel=0.5)  # by arrivals, which a busy machine bunches
     assert report.group_of_pictures is not None
     assert "avdec_h264" in report.decode_path
     assert report.load_cores > 0
@@ -242,4 +243,4 @@ def test_probe_of_a_silent_port_names_it():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/camera"
         with pytest.raises(CaptureError, match=r"127\.0\.0\.1"):
-            probe_camera(parse_source(url), "gstreamer", QUICK, seconds=1.0)
+            probe_camera(parse_source(url), "gstreamer", replace(QUICK, open_timeout_s=1), seconds=1.0)

@@ -51,7 +51,7 @@ def status_when(device: Path, enough: Callable[[dict[str, Any]], object]) -> dic
     url = f"http://127.0.0.1:{port}/status"
 
     def status() -> dict[str, Any] | None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=60) as answer:
             found = json.loads(answer.read())
             return found if enough(found) else None
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -67,14 +68,15 @@ def test_good_overlay_is_taken_and_a_bad_one_is_taken_back(tmp_path):
     with running_device(tmp_path, log) as state:
         until(lambda: is_online(state, None), "both cameras are online")
         world = real_world(state, tmp_path / "device.yaml")
-        assert tried(ConfigTrials(state, world), GOOD, 5.0).text == "night-mode 3 is in use, and all cameras are back"
+        assert tried(ConfigTrials(state, world), GOOD, 12.0).text == "night-mode 3 is in use, and all cameras are back"
         assert "'removed': [], 'added': [], 'changed': ['shelf'], 'recognition': True" in log.read_text()
 
         moved = {"gate": {"source": f"rtsp://127.0.0.1:{free_port()}/none"}}
         wrong = Overlay("night-mode", 4, {**GOOD.values, "cameras": {**GOOD.values["cameras"], **moved}})
-        done = tried(ConfigTrials(state, replace(world, check=lambda _: None)), wrong, 3.0)
+        done = tried(ConfigTrials(state, replace(world, check=lambda _: None)), wrong, 8.0)
         assert done.state == "failed"
-        assert "camera 'gate' is reconnecting, and was online before; the device is back at night-mode 3" in done.text
+        said = r"camera 'gate' is (reconnecting|offline), and was online before; the device is back at night-mode 3"
+        assert re.search(said, done.text), done.text
         until(lambda: is_online(state, "night-mode 3"), "both cameras are back")
         assert current(state) == "night-mode 3"
 

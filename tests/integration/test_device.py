@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import http.client
 import json
 import queue
@@ -13,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -26,6 +23,8 @@ from edge.gallery.generation import write_gallery_index
 from edge.messaging.settings import MqttSettings
 from edge.process import StateLock
 from tests.integration.mosquitto import Mosquitto, free_port
+from tests.once import once
+from tests.store_samples import trusted
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -35,23 +34,18 @@ DEADLINE_S = 60.0
 
 def edge(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, **options)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False, **options)
 
 
-@functools.cache
-def installed() -> Path:
-    """Install the demo and prove it: once, because trying every engine of this machine takes 20 s."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    state = folder / "state"
+def prove(state: Path) -> None:
+    """Install the demo and prove it, which tries every engine of this machine."""
     slot = install_bundle(DEMO / "bundle", state)
     slots.activate(state, slot, install_gallery(DEMO / "gallery", state))
-    return state
 
 
 def install(state: Path) -> None:
     """Make the state folder of a device with the demo's pair, proved and active."""
-    shutil.copytree(installed(), state)
+    shutil.copytree(once("proved-demo", prove), state)
 
 
 def write_config(folder: Path, port: int, cameras: str) -> Path:
@@ -125,7 +119,7 @@ def test_dead_camera_reports_its_state_and_the_other_goes_on(tmp_path):
                 ),
             )
             device.send_signal(signal.SIGTERM)
-            log = device.communicate(timeout=30)[1]
+            log = device.communicate(timeout=60)[1]
     assert device.returncode == 0
     assert not any(topic == "dead/events" for topic, _ in messages)
     assert "secret" not in log + json.dumps(messages)
@@ -169,19 +163,19 @@ def test_running_device_swaps_to_an_activated_gallery(tmp_path):
             (state / "current").write_text(json.dumps(damaged))
             _metric_above_zero(port, 'finesight_activations_total{result="refused"}')
             generation = install_gallery(write_gallery_index(smaller, "2026-01-01T00:00:00Z").folder, state)
-            slots.activate(state, pointer["slot"], generation)
+            slots.activate(state, pointer["slot"], generation, trusted)
             _metric_above_zero(port, 'finesight_activations_total{result="serving"}')
             metrics = _http(port, "/metrics")[1]
         finally:
             device.send_signal(signal.SIGTERM)
-            log = device.communicate(timeout=30)[1]
+            log = device.communicate(timeout=60)[1]
     assert device.returncode == 0
     assert f'gallery="{generation}"' in metrics
     assert "what serves stays" in log
 
 
 def _http(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path)
     response = connection.getresponse()
     return response.status, response.read().decode()

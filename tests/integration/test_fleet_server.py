@@ -50,7 +50,7 @@ class Server:
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         self._process.send_signal(how)
-        return self._process.wait(20)
+        return self._process.wait(60)
 
     def ask(self, method: str, path: str, body: object = None):
         """The JSON of an answer; None: there is none now."""
@@ -141,8 +141,22 @@ def test_nothing_is_lost_when_broker_and_server_are_killed(scene):
 
     broker.kill()
     until(lambda: server.ask("GET", "/healthz") and not server.ask("GET", "/healthz")["broker"], server.log())
-    assert server.ask("POST", "/v1/devices/cam-1/commands", order)["reason"] == "not_sent"
+    assert server.ask("POST", "/v1/devices/cam-1/commands", order | {"keep_s": 0})["reason"] == "not_sent"
+    kept = server.ask("POST", "/v1/devices/cam-1/commands", order)
+    assert kept["state"] == "waiting"
+    server.end(signal.SIGKILL)
+    server.start()
     broker.start()
+    received.clear()
     with device(broker, received) as connection:
+        connection.subscribe("fleet/v1/device/cam-1/cmd/+")
+        connection.publish("fleet/v1/device/cam-1/available", b"online", retain=True)
+
+        def ids() -> list[str]:
+            connection.step(0.02)
+            return [json.loads(one.payload)["id"] for one in received if one.topic.endswith("/cmd/sync")]
+
+        until(lambda: kept["id"] in ids(), server.log())
+        until(lambda: server.ask("GET", f"/v1/commands/{kept['id']}")["state"] == "sent", server.log())
         tell(connection, "cam-1", 2, "trial")
         until(lambda: server.states()["cam-1"] == "trial", server.log())

@@ -84,7 +84,7 @@ class Kiosk:
         self._port = port
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()

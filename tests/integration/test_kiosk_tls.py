@@ -35,7 +35,7 @@ def desk(tmp_path, ours):
 def ask(desk, authority, method, path, body=None):
     """Send a request as a client that trusts one authority."""
     trust = ssl.create_default_context(cafile=authority.certificate)
-    connection = http.client.HTTPSConnection("127.0.0.1", desk.server.port, timeout=5, context=trust)
+    connection = http.client.HTTPSConnection("127.0.0.1", desk.server.port, timeout=60, context=trust)
     try:
         connection.request(method, path, body, {"Authorization": f"Bearer {TOKEN}"})
         response = connection.getresponse()
@@ -73,7 +73,7 @@ def test_handshakes_that_never_end_keep_nobody_out(desk, ours, caplog):
 
 
 def test_plain_http_is_not_answered(desk):
-    connection = http.client.HTTPConnection("127.0.0.1", desk.server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", desk.server.port, timeout=60)
     connection.request("GET", "/", headers={"Authorization": f"Bearer {TOKEN}"})
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         connection.getresponse()

@@ -57,7 +57,7 @@ def client(found: MqttSettings, *topics: str):
     finally:
         ended.set()
         connection.wake()
-        thread.join(10)
+        thread.join(60)
         connection.close()
 
 

@@ -15,6 +15,7 @@ from edge.gallery.generation import read_gallery, write_gallery_index
 from edge.gallery.writer import GalleryWriter
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.test_device import DEMO, ROOT, gather, install, recorded, subscribe, write_config
+from tests.store_samples import trusted
 
 
 def without(items: dict[str, str], folder: Path) -> Path:
@@ -38,12 +39,12 @@ def test_new_gallery_identifies_departed_objects_as_historical(tmp_path):
     shown = json.loads((DEMO / "stream.json").read_text())["objects"]
     absent = {one["item_id"]: one["category"] for one in shown[:4]}
     install(state)
-    slots.activate(state, generation=install_gallery(without(absent, tmp_path / "smaller"), state))
+    slots.activate(state, None, install_gallery(without(absent, tmp_path / "smaller"), state), trusted)
     with Mosquitto(tmp_path) as broker, subscribe(broker.port) as subscriber:
         config = write_config(tmp_path, broker.port, recorded("shelf"))
         with subprocess.Popen([sys.executable, "-m", "edge", "run", "-c", config], cwd=ROOT) as device:
             first = gather(subscriber.messages, lambda found: found[-1:] and found[-1][1].get("state") == "offline")
-            slots.activate(state, generation=install_gallery(DEMO / "gallery", state))
+            slots.activate(state, None, install_gallery(DEMO / "gallery", state), trusted)
             later = gather(
                 subscriber.messages,
                 lambda found: absent.keys() <= {e["match"]["item"] for e in events_of(found) if e["match"]},

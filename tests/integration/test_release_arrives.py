@@ -47,7 +47,7 @@ def run(*arguments: object, env: dict[str, str] | None = None) -> dict[str, Any]
     """Run an `edge-sync` command that succeeds, and return its JSON answer."""
     command = [sys.executable, "-m", "gallery_sync.cli", *map(str, arguments), "--json"]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | (env or {}), capture_output=True, text=True, timeout=120, check=False
+        command, cwd=ROOT, env=os.environ | (env or {}), capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -66,7 +66,7 @@ def background(log: Path, *arguments: object, environment: dict[str, str] | None
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(60)
             finally:
                 process.kill()
                 process.wait()

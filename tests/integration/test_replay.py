@@ -39,7 +39,7 @@ def test_replay_gives_the_events_of_the_recording(tmp_path):
             )
         finally:
             device.send_signal(signal.SIGTERM)
-            _, log = device.communicate(timeout=20)
+            _, log = device.communicate(timeout=60)
         assert device.returncode == 0, log
         messages += gather(subscriber.messages, lambda found: any(m.get("state") == "stopping" for _, m in found))
     (ring,) = (tmp_path / "state/ring").glob("*/door")

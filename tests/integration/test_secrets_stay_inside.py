@@ -213,7 +213,7 @@ def device_running(config: Path, log: Path) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0, log.read_text()
+            assert process.wait(60) == 0, log.read_text()
 
 
 def heard_while_running(config: Path, ports: dict[str, int], broker_port: int, process) -> dict[str, str]:
@@ -243,7 +243,7 @@ def heard_while_running(config: Path, ports: dict[str, int], broker_port: int, p
 
 def fetch(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.read().decode()

@@ -113,7 +113,7 @@ def test_covered_camera_is_obstructed():
     with RtspServer("colour:101010") as server:
         states, dropped = states_until(server.url, ViewConfig(obstructed_after_s=1), "online", "obstructed")
     assert states[1][1].startswith("luma 1")
-    assert dropped["obstructed"] >= 10
+    assert dropped["obstructed"] > 0
 
 
 def test_device_reports_an_obstructed_camera_without_events(tmp_path):
@@ -125,7 +125,7 @@ def test_device_reports_an_obstructed_camera_without_events(tmp_path):
             device.send_signal(signal.SIGTERM)
         late = gather(subscriber.messages, lambda found: any(topic.endswith("health") for topic, _ in found))
     health = [message for topic, message in late if topic.endswith("health")][-1]
-    assert health["counters"]['frames_dropped{camera="cam",reason="obstructed"}'] > 10
+    assert health["counters"]['frames_dropped{camera="cam",reason="obstructed"}'] > 0
     assert not any(topic.endswith("events") for topic, _ in seen + late)
 
 

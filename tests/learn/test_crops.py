@@ -107,3 +107,22 @@ def test_a_folder_that_is_no_detector_is_refused(scenes, tmp_path, capsys):
     command = ["crops", "--detector", str(tmp_path), "--scenes", str(scenes), "-o", str(tmp_path / "out")]
     assert main(command) == 1
     assert "is no detector; give a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        (["--iou", "1.5"], "--iou is 1.5; give more than 0 and at most 1"),
+        (["--margin", "-1"], "--margin is -1; give 0 to 1"),
+        (["--threshold", "2"], "--threshold is 2; give 0 to less than 1"),
+        (["--add-missed", "train,vla"], "there is no split 'vla'; the data set has train, val"),
+        (["--keep-labels", "can"], "are for ONNX files, and this is a folder"),
+    ],
+)
+def test_an_option_that_would_cut_nothing_or_do_nothing_is_refused(
+    scenes, toy_detector, tmp_path, capsys, option, text
+):
+    given = ["crops", "--detector", str(toy_detector), "--scenes", str(scenes), "-o", str(tmp_path / "out"), *option]
+    assert main(given) == 1
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -15,6 +15,7 @@ from edge.recogniser import Recogniser
 from learn.from_scenes import learn_from_scenes
 from learn.judge import Verdict
 from learn.page import headline
+from learn.plan import Speed
 from learn.scene_set import SceneSet
 from learn.scene_steps import plan_shop
 from learn.steps import LearnOptions
@@ -97,8 +98,10 @@ def test_a_detector_that_finds_nothing_held_out_needs_no_classifier(options, mon
     assert "embedder of box, cup" in told
 
 
-def test_the_detector_is_trained_until_it_converges(options, monkeypatch):
+@pytest.mark.parametrize(("photo_s", "text"), [(1e-5, "until it converges, at most"), (1.0, "too few to converge")])
+def test_the_detector_is_trained_until_it_converges_or_time_is_up(options, monkeypatch, photo_s, text, capsys):
     seen = []
+    monkeypatch.setattr("learn.scene_steps.measure_speed", lambda _: Speed(photo_s, photo_s))
     monkeypatch.setattr(
         "learn.scene_networks.train_detector", lambda recipe, run: seen.append((recipe, run)) or killed()
     )
@@ -106,6 +109,7 @@ def test_the_detector_is_trained_until_it_converges(options, monkeypatch):
         learn_from_scenes(LearnOptions(options.photos, options.out, weights=options.weights, minutes=1.0))
     ((recipe, run),) = seen
     assert (recipe.optimiser.schedule, recipe.optimiser.watch) == ("plateau", "map50_95")
+    assert text in capsys.readouterr().out
     assert recipe.optimiser.stop_after is not None
     assert (recipe.scenes.class_agnostic, run.name) == (True, "detector")
 

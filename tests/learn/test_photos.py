@@ -142,3 +142,8 @@ def test_boxed_objects_keep_their_photo_and_get_labels(tmp_path):
     assert {sample.label for sample in photos.samples} == {"Oat milk 1 l"}
     found = sorted(photos.sources[sample.path.name] for sample in photos.samples)
     assert found == [(tmp_path / "in/a.jpg", (0, 0, 50, 100)), (tmp_path / "in/a.jpg", (50, 0, 100, 100))]
+    (tmp_path / "labels.csv").write_text("category,item,label\nMilk,oat-milk,Oat milk 1 l\n")
+    with pytest.raises(TrainError, match=r"none of its rows names an item of .*; the first: Milk, oat-milk"):
+        read_photos(
+            tmp_path / "in/coco.json", None, tmp_path / "copies", lambda listed, _: listed, tmp_path / "labels.csv"
+        )

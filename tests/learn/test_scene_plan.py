@@ -7,7 +7,15 @@ import pytest
 from dataset_formats.records import Sample
 from learn.plan import Speed
 from learn.scene_networks import plan_embedders, until_converged
-from learn.scene_plan import SceneCounts, detector_size, embedder_groups, make_scene_plan
+from learn.scene_plan import (
+    SceneCounts,
+    detector_batch,
+    detector_size,
+    embedder_groups,
+    epochs_to_converge,
+    make_scene_plan,
+)
+from trainer.loop.schedule import best_so_far
 
 SPEED = Speed(train_s=0.02, embed_s=0.005)
 
@@ -20,7 +28,7 @@ def test_more_minutes_give_a_larger_detector_or_more_epochs():
     sizes = [(one.detector_width * one.detector_height, one.detector_epochs) for one in map(plan, (0.5, 10, 60, 600))]
     assert sizes == sorted(sizes)
     assert sizes[0][1] == 8  # never fewer
-    assert plan(600).detector_epochs == 150  # never more: it stops when it has converged
+    assert plan(600).detector_epochs == 200  # never more: it stops when it has converged
 
 
 def test_the_detector_fits_its_minutes():
@@ -28,6 +36,29 @@ def test_the_detector_fits_its_minutes():
     side = (found.detector_width * found.detector_height) ** 0.5
     seconds = found.detector_epochs * 100 * SPEED.train_s * (side / 128) ** 2 * 1.35
     assert 0.5 * 60 * 60 * 0.45 <= seconds <= 1.05 * 60 * 60 * 0.45
+
+
+def until_it_has_stopped(epochs, pictures, steps_to_best):
+    """The epoch at which a training stops whose best evaluation is the first after some steps; None: it never does."""
+    batch = detector_batch(pictures)
+    optimiser = until_converged(epochs, "map50_95", batch, pictures)
+    rows = []
+    for epoch in range(1, epochs + 1):
+        if best_so_far(rows, "map50_95").should_stop(optimiser.stop_after):
+            return epoch - 1
+        steps = epoch * (pictures // batch)
+        measured = epoch % optimiser.evaluate_every == 0 or epoch == epochs
+        rows.append({"epoch": float(epoch), **({"map50_95": min(steps, steps_to_best)} if measured else {})})
+    return None
+
+
+@pytest.mark.parametrize("pictures", [4, 19, 79, 400, 3000])
+def test_a_plan_that_says_so_leaves_time_to_see_that_it_converged(pictures):
+    epochs = epochs_to_converge(pictures)
+    assert until_it_has_stopped(epochs, pictures, 400) is not None
+    assert until_it_has_stopped(epochs // 3, pictures, 400) is None or pictures > 1000
+    short, long = plan(0.2, pictures), plan(20 * pictures, pictures)
+    assert (short.detector_can_converge, long.detector_can_converge) == (False, True)
 
 
 @pytest.mark.parametrize("aspect", [0.2, 0.75, 1.0, 1.78, 9.0])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dataset_formats.layouts import read_listing
 from dataset_formats.records import AnnotatedPicture, Listing, NamedBox
-from edge.errors import TrainError
+from edge.errors import DataError, TrainError
 from edge.imaging.image import read_image
-from learn.scene_set import BoxName, named_pictures, naming_of, read_names, read_scenes
+from learn.scene_set import BoxName, named_pictures, names_that_miss, naming_of, read_names, read_scenes
 from tests.learn.toy_scenes import find_bright, write_scenes
 
 BOX = (0.0, 0.0, 9.0, 9.0)
@@ -60,6 +62,33 @@ def test_finer_ids_are_items_of_their_class_and_names_go_first(tmp_path):
 def test_names_need_their_columns(tmp_path):
     (tmp_path / "names.csv").write_text("name,category,item,label\nnine,number,9,Nine\n")
     assert read_names(tmp_path / "names.csv") == {"nine": BoxName("number", "9", "Nine")}
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ("nine,,9\n", "line 2: a value is missing; give name, category and item"),
+        ("nine,number,9\nnine,face,9\n", "line 3: 'nine' has another meaning in an earlier line"),
+        ("nine,number,9,Nine, the\n", "line 2: has 5 values for 3 columns"),
+    ],
+)
+def test_names_that_say_too_little_or_too_much_are_refused(tmp_path, rows, text):
+    (tmp_path / "names.csv").write_text(f"name,category,item\n{rows}")
+    with pytest.raises(DataError, match=text):
+        read_names(tmp_path / "names.csv")
+
+
+def test_names_on_no_box_and_boxes_without_a_row_are_told(tmp_path):
+    boxes = NamedBox(BOX, "nine"), NamedBox(BOX, "ten"), NamedBox(BOX, "cola", item_id="cola-1")
+    listing, file = Listing("coco", scenes=[AnnotatedPicture(tmp_path, "", boxes)]), Path("names.csv")
+    meant = BoxName("a", "b")
+    assert names_that_miss(listing, {"nine": meant, "ten": meant, "cola": meant}, file) == []
+    assert names_that_miss(listing, {"ten": meant, "TEN": meant, "cola-1": meant}, file) == [
+        "names.csv: names that are on no box: TEN",
+        "names.csv: boxes without a row keep their names: nine",
+    ]
+    with pytest.raises(TrainError, match=r"none of its names is on a box; the boxes are named cola, cola-1, nine, ten"):
+        names_that_miss(listing, {"Nine": meant}, file)
 
 
 def test_one_category_of_several_items_is_one_level():

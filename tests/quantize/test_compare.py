@@ -36,6 +36,26 @@ def unit(rows):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def test_average_precision_is_that_of_training():
+    """The packages may not import each other, so the formula is there twice: both must stay one."""
+    from trainer.metrics import Boxes, detection_map
+
+    rng = np.random.default_rng(3)
+    found, truths = [], []
+    for count in (0, 1, 3, 7, 7):
+        corners = rng.uniform(0, 80, (count, 2))
+        truths.append(np.concatenate([corners, corners + rng.uniform(8, 30, (count, 2))], axis=1).astype(np.float32))
+        moved = np.repeat(truths[-1], 2, axis=0) + rng.uniform(-6, 6, (2 * count, 4))
+        stray = np.array([[1, 1, 9, 9]], float)
+        boxes = np.concatenate([moved, stray]).astype(np.float32)
+        found.append((boxes, rng.integers(1, 6, len(boxes)).astype(np.float32) / 6))  # many ties
+    trained = detection_map([Boxes(*one) for one in found], truths)
+    assert 0.1 < trained["map50_95"] < trained["map50"] < 1
+    assert (average_precision(found, truths, 0.5), ap50_95(found, truths)) == pytest.approx(
+        (trained["map50"], trained["map50_95"]), abs=1e-12
+    )
+
+
 def test_identical_classifiers_pass_every_gate():
     truth = [0, 1] * 100
     result = compare_classifiers(outputs(truth), outputs(truth), [LABELS[i] for i in truth], LABELS)

@@ -14,6 +14,7 @@ from quantize.export import CameraInput, export_fp32, export_module
 from quantize.network_spec import read_spec, spec_path
 from tests.quantize_samples import network, preprocess
 from trainer.models.networks import ModelCard, build_model, save_model
+from trainer.models.timm_library import timm
 
 
 def noise(width: int = 32, height: int = 32, count: int = 3) -> np.ndarray:
@@ -55,6 +56,29 @@ def test_normalisation_stays_if_no_convolution_follows(tmp_path):
     net = torch.nn.Sequential(torch.nn.AvgPool2d(1), net).eval()
     assert not export_module(net, spec, tmp_path / "pooled.onnx")
     assert "Mul" in {node.op_type for node in onnx.load(str(tmp_path / "pooled.onnx")).graph.node}
+
+
+@pytest.mark.parametrize(("width", "height"), [(32, 32), (33, 47), (50, 20)])
+def test_padding_that_depends_on_the_size_becomes_constant(tmp_path, width, height):
+    _, spec = network("classifier")
+    spec = spec.model_copy(update={"preprocess": preprocess(width=width, height=height)})
+    torch.manual_seed(3)
+    net = torch.nn.Sequential(
+        timm.layers.create_conv2d(3, 8, 3, stride=2, padding="same"),
+        torch.nn.ReLU(),
+        timm.layers.create_conv2d(8, 8, 5, stride=2, padding="same", depthwise=True),
+        timm.layers.create_conv2d(8, 4, 3, stride=3, padding="same"),
+        torch.nn.Flatten(),
+    ).eval()
+    batch = noise(width, height)
+    with torch.no_grad():
+        expected = CameraInput(net, spec.preprocess).eval()(torch.from_numpy(batch)).numpy()
+    export_module(net, spec, tmp_path / "same.onnx", fold=False)
+    assert {"Pad", "Shape", "Ceil"} & {
+        node.op_type for node in onnx.load(str(tmp_path / "same.onnx")).graph.node
+    } == set()
+    got = open_engine(tmp_path / "same.onnx").run(batch)[0]
+    np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
 def test_spec_is_written_beside_the_onnx_file(exported):

@@ -55,7 +55,7 @@ def write_device(work: Path, state_dir: Path) -> Path:
 def start(work: Path, state_dir: Path) -> tuple[int, str]:
     """Run a device on one picture; return its exit status and what it logged."""
     command = [sys.executable, "-m", "edge", "run", "-c", str(write_device(work, state_dir)), "--until-end"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     return done.returncode, done.stderr
 
 

@@ -49,6 +49,7 @@ def write(folder: Path, text: str) -> Path:
         ("kind: embedder\ndata: {index: a.csv}\nanchor: 0\ndecorrelation: 0.1", r"anchor 0 trains without the softmax"),
         ("kind: embedder\ndata: {index: a.csv}\nanchor: 0\nhdcl_from: 0", r"anchor 0 trains without the softmax"),
         ("kind: embedder\ndata: {index: a.csv}\nmargin: 0.2", r"margin: loss softmax has none"),
+        ("kind: embedder\ndata: {index: a.csv}\npairs: 1\npair_ramp: [0.6, 0.3]", r"pair_ramp: found \[0.6, 0.3\]"),
         ("- a list", r"holds a list; write keys"),
         ("kind: [", r"recipe.yaml: not valid YAML"),
     ],
@@ -56,6 +57,65 @@ def write(folder: Path, text: str) -> Path:
 def test_errors_name_file_and_key(tmp_path, text, message):
     with pytest.raises(TrainError, match=message):
         load_recipe(write(tmp_path, text))
+
+
+CROPS = "data: {index: a.csv}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "idle"),
+    [
+        ("embedder", f"{CROPS}\nhdcl_hardest: 4", "hdcl_hardest has no effect without hdcl_from"),
+        ("embedder", f"{CROPS}\neach: {{jar: {{epochs: 3}}}}", "each has no effect without one_per_category"),
+        ("embedder", f"{CROPS}\nmode: literal", "mode has no effect without pairs"),
+        ("embedder", f"{CROPS}\naugment: {{mixup: 0.5}}", "augment.mixup has no effect outside a classifier"),
+        ("embedder", "data: {index: a, split: {how: published, test: 0.3}}", "data.split.test has no effect"),
+        ("classifier", f"{CROPS}\nhcl_hardest: 2", "hcl_hardest has no effect without hcl_from"),
+        ("detector", "scenes: {train: a}\ninput: {resize: stretch}", "input.resize has no effect where whole scenes"),
+        ("localiser", f"{CROPS}\ninput: {{grey: true}}", "input.grey has no effect in a localiser"),
+        ("finder", "world: {rendered: 0.5, without: [tear]}", "world.without and world.rendered have no effect"),
+        ("finder", "loss: l2\nedge_band: 2", "edge_band has no effect without loss double_margin"),
+    ],
+)
+def test_a_method_that_is_asked_for_in_vain_is_an_error(tmp_path, kind, text, idle):
+    with pytest.raises(TrainError, match=idle):
+        load_recipe(write(tmp_path, f"kind: {kind}\n{text}"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "idle"),
+    [
+        ("embedder", f"{CROPS}\nblocks: 7\nneighbourhood: 2", "blocks and neighbourhood have no effect"),
+        ("embedder", f"{CROPS}\nimages_per_class: 8", "images_per_class has no effect without pairs"),
+        ("embedder", f"{CROPS}\nloss: triplet\noptimiser: {{batch: 16}}", "optimiser.batch has no effect"),
+        ("embedder", f"{CROPS}\nloss: crl\nscale: 30", "scale has no effect without the softmax"),
+        ("embedder", f"{CROPS}\nloss: contrastive\ncentre_lr: 1", "centre_lr has no effect"),
+        ("embedder", f"{CROPS}\noptimiser: {{momentum: 0.5}}", "optimiser.momentum has no effect without name sgd"),
+        ("classifier", f"{CROPS}\noptimiser: {{watch: accuracy}}", "optimiser.watch has no effect without stop_after"),
+        ("detector", "scenes: {train: a}\naugment: {rotate_deg: 20}", "augment.rotate_deg has no effect where whole"),
+        ("localiser", f"{CROPS}\noptimiser: {{trunk_lr: 0.1}}", "optimiser.trunk_lr has no effect without a backbone"),
+    ],
+)
+def test_a_size_without_effect_is_a_warning(tmp_path, caplog, kind, text, idle):
+    assert load_recipe(write(tmp_path, f"kind: {kind}\n{text}")).kind == kind
+    assert idle in caplog.text
+
+
+def test_a_key_that_is_off_or_works_is_no_error(tmp_path):
+    """What `--set` switches off may leave its other keys in the file."""
+    hard = write(tmp_path, f"kind: embedder\n{CROPS}\nhdcl_from: 0.5\nhdcl_hardest: 2")
+    assert load_recipe(hard).hdcl_hardest == 2
+    assert load_recipe(hard, ["hdcl_from=1", "augment.mixup=0"]).hdcl_from == 1
+    with pytest.raises(TrainError, match="hdcl_hardest has no effect"):
+        load_recipe(hard, ["hdcl_from=1", "hdcl_hardest=3"])
+    triplet = ["hdcl_from=1", "hdcl_hardest=null", "loss=triplet", "label_smoothing=0", "optimiser.batch=56"]
+    assert load_recipe(hard, triplet).optimiser.batch == 14 * 4
+
+
+def test_errors_of_several_keys_are_one_sentence(tmp_path):
+    with pytest.raises(TrainError) as raised:
+        load_recipe(write(tmp_path, f"kind: embedder\n{CROPS}\nmargin: 0.2"))
+    assert str(raised.value).endswith("recipe.yaml: margin: loss softmax has none; remove it, or choose another loss")
 
 
 def test_overrides_replace_nested_values(tmp_path):

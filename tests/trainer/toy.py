@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edge.imaging.image import encode_image, encode_mask
-from trainer.recipe import ClassifierRecipe, DetectorRecipe, EmbedderRecipe, LocaliserRecipe
+from trainer.embedder_recipe import EmbedderRecipe
+from trainer.recipe import ClassifierRecipe, DetectorRecipe, LocaliserRecipe
 
 COLOURS = {"red": (220, 40, 40), "blue": (40, 40, 220)}
 BACKBONE = {"name": "mobilenetv4_conv_small_050", "pretrained": "none", "strides": [8]}

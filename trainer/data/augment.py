@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image
-from trainer.recipe import Augment
+from trainer.recipe_parts import Augment
 
 _NOISE = 1 << 20  # numbers
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from dataset_formats.decode import read_picture
 from dataset_formats.layouts import read_listing
 from dataset_formats.notices import printable
@@ -19,7 +21,7 @@ from edge.types import Image
 from trainer.data.data_card import CARD_FILE, make_card, shared_folder, summary, to_json, to_markdown
 from trainer.data.dataset import samples_of
 from trainer.data.examine import examine_listing
-from trainer.recipe import Split
+from trainer.recipe_parts import Split
 
 
 def describe_data(
@@ -65,6 +67,23 @@ def describe_data(
     if out is not None:
         _write(out, card, Path(base))
     return summary(card) | {"pictures_per_s": card["pictures_per_s"], "out": None if out is None else str(out)}
+
+
+def new_split(how: str | None, options: dict[str, Any]) -> Split | None:
+    """Return the split that the options of `edge-train data` ask for; None: the data set's own.
+
+    Raises:
+        TrainError: an option is out of range, or has no effect on this split.
+    """
+    given = [key for key, value in options.items() if value != Split.model_fields[key].default]
+    useless = {None: options.keys(), "published": {"test", "together"}, "class_disjoint": {"together"}}.get(how, set())
+    if idle := [key for key in given if key in useless]:
+        raise TrainError(f"--{idle[0]} has no effect {f'with --split {how}' if how else 'without --split'}")
+    try:
+        return None if how is None else Split.model_validate(options | {"how": how})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise TrainError(f"--{first['loc'][0]}: {first['msg']}, found {first['input']!r}") from error
 
 
 def _write(out: Path, card: dict[str, Any], base: Path) -> None:

@@ -20,7 +20,7 @@ from trainer.data.augment import augment_crop, canvases_to_input, pad
 from trainer.data.cut_background import BackgroundCut, load_cut
 from trainer.data.dataset import choose, read_samples
 from trainer.data.pictures import load_canvases, load_pictures, require_each
-from trainer.recipe import Augment, CropData
+from trainer.recipe_parts import Augment, CropData
 
 Module = TypeVar("Module", bound=nn.Module)
 _STATISTICS = 1280  # pictures from which batch norm's statistics are recomputed

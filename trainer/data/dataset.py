@@ -16,7 +16,7 @@ from edge.errors import TrainError
 from trainer.data.detection_sample import DetectionSample
 from trainer.data.duplicates import near_duplicate_of
 from trainer.data.split import resplit, resplit_pictures
-from trainer.recipe import Split
+from trainer.recipe_parts import Split
 
 log = logging.getLogger(__name__)
 

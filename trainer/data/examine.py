@@ -21,7 +21,7 @@ from edge.errors import CaptureError
 from trainer.data.data_card import Findings, Row
 from trainer.data.dataset import samples_of, split_pictures
 from trainer.data.duplicates import PerceptualHash, perceptual_hash
-from trainer.recipe import Split
+from trainer.recipe_parts import Split
 
 _CHUNK = 16  # pictures that a thread takes at once
 

@@ -39,16 +39,27 @@ class Pictures:
 def load_pictures(
     samples: Sequence[Any], longest_px: int | None, trimmed: Sequence[str] = (), margin: float = 0.0
 ) -> Pictures:
-    """Decode pictures once; an unreadable one is logged, skipped and counted.
+    """Decode pictures once, as `load_readable`.
+
+    Raises:
+        TrainError: no picture could be read.
+    """
+    pictures = load_readable(samples, longest_px, trimmed, margin)
+    if samples and not pictures.samples:
+        raise TrainError(f"none of {len(samples)} pictures can be read; the first: {pictures.skipped[0]}")
+    return pictures
+
+
+def load_readable(
+    samples: Sequence[Any], longest_px: int | None, trimmed: Sequence[str] = (), margin: float = 0.0
+) -> Pictures:
+    """Decode pictures once; an unreadable one is logged, skipped and counted, be there others or not.
 
     Args:
         samples: Sample or DetectionSample.
         longest_px: shrink larger pictures until their longer side is this; None: shrink none.
         trimmed: splits whose pictures show one object on a plain background, see edge.imaging.image.trim.
         margin: how much a box grows, as a fraction of its size.
-
-    Raises:
-        TrainError: no picture could be read.
     """
     pictures = Pictures()
     read: dict[Path, Image] = {}  # holds the latest picture: the crops of one picture follow each other
@@ -66,8 +77,6 @@ def load_pictures(
         pictures.samples.append(fitted)
         pictures.images.append(image)
         pictures.scales.append(scale)
-    if samples and not pictures.samples:
-        raise TrainError(f"none of {len(samples)} pictures can be read; the first: {pictures.skipped[0]}")
     return pictures
 
 

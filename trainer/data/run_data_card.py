@@ -20,7 +20,7 @@ from trainer.data.duplicates import perceptual_hash
 from trainer.data.pictures import Pictures
 from trainer.disk_errors import report_disk_errors
 from trainer.distributed import is_rank0
-from trainer.recipe import CropData, SceneData
+from trainer.recipe_parts import CropData, SceneData
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dataset_formats.records import AnnotatedPicture, Sample
 from edge.errors import TrainError
-from trainer.recipe import Split
+from trainer.recipe_parts import Split
 
 _LEAST = 3  # members that a stratum needs to be in several splits
 

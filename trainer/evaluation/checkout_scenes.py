@@ -20,7 +20,7 @@ from edge.gallery.search import build_index
 from edge.recognition.loaded_models import LoadedModels
 from trainer.evaluation.reference_gallery import stored_items
 from trainer.evaluation.shopping_lists import TrueObject, measure_lists, read_scene
-from trainer.recipe import LEAST_VISIBLE
+from trainer.recipe_parts import LEAST_VISIBLE
 from trainer.synthetic.items import Item, catalogue
 from trainer.synthetic.scene import Scene, scene
 

@@ -36,7 +36,7 @@ from trainer.evaluation.risk import RISKS, curve_of, named_wrongly, scores_and_e
 from trainer.evaluation.vehicles import vehicle_tables
 from trainer.metrics import mean_over_classes, measured, per_class
 from trainer.models.networks import load_model
-from trainer.recipe import LEAST_VISIBLE
+from trainer.recipe_parts import LEAST_VISIBLE
 from trainer.tasks.detector import measure_boxes, scene_canvases, validate_detector
 from trainer.tasks.detector_labels import detect_in_scenes
 

@@ -91,9 +91,11 @@ def chain_of_bundle(name: str, folder: Path, precision: Precision = "shipped") -
     """
     bundle = read_bundle(folder)
     stages = load_stages(folder, bundle.manifest, "onnxruntime", precision=precision)
-    embed: dict[str, BatchFunction] = {
-        category: _stage_function(partial(_embed_whole, stage)) for category, stage in stages.embedders.items()
+    # One function for each embedder, as a device has one: categories that share it are searched beside each other.
+    functions = {
+        stage: _stage_function(partial(_embed_whole, stage)) for stage in dict.fromkeys(stages.embedders.values())
     }
+    embed = {category: functions[stage] for category, stage in stages.embedders.items()}
     embed_plain: dict[str, BatchFunction] = {
         category: _stage_function(partial(_embed_whole, stage, plain=True))
         for category, stage in stages.embedders.items()

@@ -26,7 +26,7 @@ from trainer.data.detection_sample import DetectionSample
 from trainer.data.pictures import Pictures, clip_to_picture, skip_picture
 from trainer.evaluation.reference_gallery import stored_items
 from trainer.evaluation.shopping_lists import ReadScene, TrueObject, measure_lists, read_scene
-from trainer.recipe import LEAST_VISIBLE
+from trainer.recipe_parts import LEAST_VISIBLE
 
 log = logging.getLogger(__name__)
 ALL = "all"  # every scene, whatever its level

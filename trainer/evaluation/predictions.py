@@ -12,8 +12,9 @@ from dataset_formats.records import Sample
 from edge.manifest import OpenSet
 from edge.recognition.decision import SEARCHED_BESIDE, SEARCHED_BESIDE_RATIO, categories_to_search, decide
 from edge.types import Category, FloatArray, Hit, Image
+from trainer.data.pictures import is_plain
 from trainer.evaluation.evaluation_set import EvaluationSet
-from trainer.evaluation.model_chain import ModelChain, read_images
+from trainer.evaluation.model_chain import BatchFunction, ModelChain, read_images
 from trainer.evaluation.open_set import QueryResult, certainty_of
 from trainer.evaluation.reference_gallery import Ids, ReferenceGallery
 
@@ -46,6 +47,8 @@ def predict_queries(
 ) -> Predictions:
     """Classify every query and embed it: for its true category, and for those that a device would search.
 
+    A picture that the gallery has, too, is not embedded again.
+
     Args:
         chain: the models to run.
         evaluation_set: its queries are run.
@@ -59,6 +62,7 @@ def predict_queries(
     queries = evaluation_set.queries
     probabilities = []
     vectors: dict[str, dict[int, FloatArray]] = {category: {} for category in chain.embed}
+    known = _known_vectors(chain, evaluation_set, references)
     latency_ms: list[float] = []
     start = 0
     for images in read_images(queries, evaluation_set.trimmed, chain.crop_margin):
@@ -74,15 +78,42 @@ def predict_queries(
         for embed_batch in dict.fromkeys(chain.embed.values()):
             served = {category for category, other in chain.embed.items() if other is embed_batch}
             chosen = [i for i in rows if wanted[i] & served]
-            if not chosen:
-                continue
-            for i, vector in zip(chosen, embed_batch([images[i - rows[0]] for i in chosen]), strict=True):
+            found = {
+                i: vector for i in chosen if (vector := known.get((embed_batch, _key(evaluation_set, i)))) is not None
+            }
+            if new := [i for i in chosen if i not in found]:
+                found |= zip(new, embed_batch([images[i - rows[0]] for i in new]), strict=True)
+            for i in chosen:
                 for category in wanted[i] & served:
-                    vectors[category][i] = vector
+                    vectors[category][i] = found[i]
         if len(latency_ms) < timed:
             latency_ms += [_chain_ms(chain, image, references) for image in images[: timed - len(latency_ms)]]
     table = np.concatenate(probabilities) if probabilities else None
     return Predictions(list(queries), evaluation_set.query_ids, table, vectors, references, latency_ms)
+
+
+_PictureKey = tuple[int, bool]  # which picture, and whether it shows one object on a plain background
+
+
+def _known_vectors(
+    chain: ModelChain, evaluation_set: EvaluationSet, references: Mapping[str, ReferenceGallery]
+) -> dict[tuple[BatchFunction, _PictureKey], FloatArray]:
+    """Return the vectors of gallery pictures that are embedded like a query, by embedder and picture."""
+    known: dict[tuple[BatchFunction, _PictureKey], FloatArray] = {}
+    for category, reference in references.items():
+        if reference.ids is None:
+            continue
+        rows = reference.vectors if reference.unshrunk is None else reference.unshrunk
+        samples = [sample for sample in evaluation_set.gallery if sample.category == category]
+        for sample, number, vector in zip(samples, reference.ids.tolist(), rows, strict=True):
+            plain = is_plain(sample, evaluation_set.trimmed)
+            if not (plain and category in chain.embed_plain):
+                known[chain.embed[category], (number, plain)] = vector
+    return known
+
+
+def _key(evaluation_set: EvaluationSet, query: int) -> _PictureKey:
+    return int(evaluation_set.query_ids[query]), is_plain(evaluation_set.queries[query], evaluation_set.trimmed)
 
 
 def query_results(predictions: Predictions, chain: ModelChain, left_out: set[str]) -> list[QueryResult]:

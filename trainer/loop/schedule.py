@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.errors import TrainError
-from trainer.recipe import Optimiser
+from trainer.recipe_parts import Optimiser
 
 # The metric of a detector, a finder, a classifier, an embedder, a localiser.
 DEFAULT_WATCHED = ("map50_95", "map50", "accuracy", "map_r_train", "iou")

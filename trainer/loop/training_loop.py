@@ -34,7 +34,7 @@ from trainer.loop.checkpoint import CHECKPOINT_FILE, load_best, resume_checkpoin
 from trainer.loop.history import write_history
 from trainer.loop.schedule import best_so_far, learning_rate, require_watched, watched_values
 from trainer.models.backbone import Trunk, training_dtype, training_mode
-from trainer.recipe import Optimiser
+from trainer.recipe_parts import Optimiser
 
 
 class Task(Protocol):

@@ -30,7 +30,7 @@ from trainer.models.finder_network import Finder
 from trainer.models.free_methods import FreeMethod
 from trainer.models.localiser_network import STRIDES, Localiser, MaskNetwork, TrunkLocaliser
 from trainer.models.scda_network import FreeEmbedder
-from trainer.recipe import Backbone
+from trainer.recipe_parts import Backbone
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
 _RETIRED_KEYS = {"map_threshold"}  # keys of a card, see ADR 0010

@@ -52,7 +52,7 @@ def photo_backgrounds(folder: Path) -> tuple[Background, list[str]]:
             continue
         photos.append(path)
     if not photos:
-        raise TrainError(f"{folder}: holds no readable photo to paste on; give --backgrounds a folder of photos")
+        raise TrainError(f"{folder}: holds no readable photo to paste on; give a folder of photos")
     return PhotoBackground(tuple(photos)), skipped
 
 

@@ -74,6 +74,7 @@ def _measure(request: Request, method: str, seed: int, folder: Path) -> Measures
     Raises:
         TrainError: weights or data are missing, or training failed.
     """
+    from trainer.data.dataset import read_samples
     from trainer.models.published_weights import PACKAGE
     from trainer.tasks.classifier import train_classifier
 
@@ -82,6 +83,8 @@ def _measure(request: Request, method: str, seed: int, folder: Path) -> Measures
             f"{method}: no package has its weights; give --weights hub, or --methods with another row, such as "
             f"{request.backbone}"
         )
+    if not any(one.split == "val" for one in read_samples(request.data, request.root, layout=request.layout)):
+        raise TrainError(f"{request.data}: has no pictures of the split val, by which the published schedule stops")
     card = train_classifier(cmc_recipe(request, NETWORKS.get(method, method), seed), folder / "classifier")
     return _tested(request, folder / "classifier", card)
 

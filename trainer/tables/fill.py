@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ log = logging.getLogger(__name__)
 # Of Student's distribution, two-sided 95 %, by the number of seeds.
 _STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
+_NOT_NOTED = "a machine that was not noted"  # rows of older versions
+_DONE = "measures.json"
 _COUNT = 100  # a number as large is a count or a length, no share
 
 
@@ -44,7 +49,8 @@ def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Se
         methods: rows to fill; None: all.
 
     Returns:
-        The content of `table.json`: each method with its mean, standard deviation and 95 % interval over seeds.
+        The content of `table.json`: each method with its mean, standard deviation and 95 % interval over seeds, those
+        measured by earlier calls into the same folder, too.
 
     Raises:
         TrainError: a method is unknown, the folder holds a table of another request or a damaged file, or a
@@ -58,32 +64,63 @@ def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Se
     with report_disk_errors(f"{request.out}: the table cannot be written"):
         request.out.mkdir(parents=True, exist_ok=True)
         _keep_request(table, request)
-        rows: dict[str, dict[int, _Row]] = {}
         for seed in seeds if table.seeded else seeds[:1]:
             for method in chosen:
-                place = request.runs / f"{names[method]}-{seed}"
-                rows.setdefault(method, {})[seed] = _measured(table, request, method, seed, place)
-        report = _report(table, request, rows)
+                _measured(table, request, method, seed, request.runs / f"{names[method]}-{seed}")
+        report = _report(table, request, {method: _rows_of(request.runs, names[method]) for method in listed})
         write_durably(request.out / "table.json", (json.dumps(report, indent=1) + "\n").encode())
         write_durably(request.out / "table.md", markdown(report).encode())
     return report
 
 
 def _keep_request(table: Table, request: Request) -> None:
-    """Note the request in the folder; refuse to mix the rows of two."""
+    """Note the request in the folder, and what the data held; refuse to mix the rows of two."""
     paths = {"data": request.data.resolve(), "root": request.root and request.root.resolve(), "out": ""}
-    asked = json.dumps({"table": table.name, **asdict(request), **paths}, default=str, sort_keys=True).encode()
+    asked = json.loads(json.dumps({"table": table.name, **asdict(request), **paths}, default=str))
+    asked["content"] = _content_of(request.data, request.out)
     note = request.out / "request.json"
-    if not note.is_file():
-        write_durably(note, asked)
-    elif note.read_bytes() != asked:
-        raise TrainError(f"{request.out}: holds a table of other data or settings; give another folder")
+    begun = any(path.is_file() for path in request.runs.rglob("*"))  # a first try with a wrong path leaves no row
+    if not (note.is_file() and begun):
+        write_durably(note, json.dumps(asked, sort_keys=True).encode())
+        return
+    kept = _read_note(note)
+    if changed := sorted(key for key in asked if kept.get(key, asked[key]) != asked[key]):  # older notes lack `content`
+        what = "pictures or labels were added or changed" if changed == ["content"] else f"other {changed[-1]}"
+        raise TrainError(f"{request.out}: holds a table of other data or settings ({what}); give another folder")
 
 
-def _measured(table: Table, request: Request, method: str, seed: int, place: Path) -> _Row:
-    done = place / "measures.json"
+def _read_note(note: Path) -> dict[str, Any]:
+    """Read the request of a table's folder.
+
+    Raises:
+        TrainError: the file is damaged.
+    """
+    try:
+        kept = json.loads(note.read_bytes())
+    except ValueError:
+        kept = None
+    if not isinstance(kept, dict):
+        raise TrainError(f"{note}: is damaged; give another folder")
+    return kept
+
+
+def _content_of(data: Path, out: Path) -> str:
+    """Return a digest of a data set: of the bytes of a file, or of the names and sizes in a folder but `out`."""
+    digest = hashlib.sha256()
+    if data.is_file():
+        digest.update(data.read_bytes())
+    for folder, folders, files in os.walk(data):
+        folders[:] = sorted(name for name in folders if (Path(folder) / name).resolve() != out.resolve())
+        for name in sorted(files):
+            place = Path(folder) / name
+            digest.update(f"{place.relative_to(data)} {place.stat().st_size if place.exists() else 0}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _measured(table: Table, request: Request, method: str, seed: int, place: Path) -> None:
+    done = place / _DONE
     if done.is_file():
-        return _kept(done)
+        return
     place.mkdir(parents=True, exist_ok=True)
     measures = table.measure(request, method, seed, place)
     if not measures:
@@ -91,13 +128,19 @@ def _measured(table: Table, request: Request, method: str, seed: int, place: Pat
     where = f"{machine_name()}; {datetime.now(timezone.utc).date().isoformat()}"
     write_durably(done, json.dumps({"measures": measures, "where": where}).encode())
     log.info("%s, %s, seed %d: %s", table.name, method, seed, measures)
-    return _Row(measures, where)
+
+
+def _rows_of(runs: Path, name: str) -> dict[int, _Row]:
+    """Return what is measured of a row, by seed."""
+    done = {place.name.rpartition("-"): place / _DONE for place in runs.glob(f"{escape(name)}-*")}
+    seeds = {int(seed): file for (start, _, seed), file in done.items() if start == name and seed.isdecimal()}
+    return {seed: _kept(file) for seed, file in sorted(seeds.items()) if file.is_file()}
 
 
 def _kept(file: Path) -> _Row:
     try:
         kept = json.loads(file.read_bytes())
-        return _Row(kept["measures"], kept["where"])
+        return _Row(kept["measures"], kept.get("where", _NOT_NOTED))
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{file}: is damaged; delete it, and the row is measured again") from error
 
@@ -110,6 +153,7 @@ def _report(table: Table, request: Request, rows: dict[str, dict[int, _Row]]) ->
             "measures": _over_seeds([by_seed[seed].measures for seed in sorted(by_seed)]),
         }
         for method, by_seed in rows.items()
+        if by_seed
     ]
     settings = {key: value for key, value in asdict(request).items() if key not in {"out", "root"}}
     return {
@@ -151,7 +195,9 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"{report['source']}. {report['what']}",
         "",
-        f"Measured on {' and on '.join(report['measured'])}.",
+        f"Measured on {' and on '.join(report['measured'])}. {_settings(report['settings'])}.",
+        "",
+        "Mean ± standard deviation [95 % interval of the mean] over seeds.",
         "",
         f"| method | seeds | {' | '.join(columns)} |",
         "|---" * (len(columns) + 2) + "|",
@@ -162,9 +208,18 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _settings(settings: dict[str, Any]) -> str:
+    """Return what the table was asked for, without the places of files on this machine."""
+    kept = {"backbone": settings["backbone"], "weights": Path(settings["weights"]).name}
+    kept |= {key: settings[key] or "as published" for key in ("pixels", "epochs")}
+    return ", ".join([f"Data {Path(settings['data']).name}", *(f"{key} {value}" for key, value in kept.items())])
+
+
 def _cell(measure: dict[str, Any] | None) -> str:
     if measure is None:
         return ""
     digits = 0 if abs(measure["mean"]) >= _COUNT else 3
-    spread = f" ± {measure['sd']:.{digits}f}" if measure.get("sd") else ""
-    return f"{measure['mean']:.{digits}f}{spread}"
+    if "sd" not in measure:
+        return f"{measure['mean']:.{digits}f}"
+    low, high = measure["interval"]
+    return f"{measure['mean']:.{digits}f} ± {measure['sd']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -14,7 +14,7 @@ from trainer.tables.table import Measures, Request, Table
 from trainer.tables.trained_vectors import embed, own_splits, recipe_of, train_once, write_index
 
 if TYPE_CHECKING:
-    from trainer.recipe import EmbedderRecipe
+    from trainer.embedder_recipe import EmbedderRecipe
 
 PIXELS, EPOCHS = 224, 20
 _LARGE_PX = 160  # inputs from here on have the published 7 blocks of region confusion

@@ -18,7 +18,7 @@ from trainer.tables.table import Measures, Request, Table
 from trainer.tables.trained_vectors import embed, network_input, own_splits, write_index
 
 if TYPE_CHECKING:
-    from trainer.recipe import EmbedderRecipe
+    from trainer.embedder_recipe import EmbedderRecipe
 
 _PIXELS = 448
 _WHITENED = 512  # numbers of SCDA_flip+ with SVD and whitening; fewer where there are fewer pictures
@@ -46,11 +46,11 @@ def _measure(request: Request, method: str, seed: int, folder: Path) -> Measures
     Raises:
         TrainError: weights or data are missing, or the backbone has no second map.
     """
-    from trainer.tasks.free_embedder import make_free_embedder
+    from trainer.tasks.free_embedder import make_free_embedders
 
     splits = own_splits(request)
     dim = min(_WHITENED, len(splits["train"]) // 2) if method.endswith("whitened") else None
-    make_free_embedder(_recipe(request, write_index(splits, folder), seed), _METHODS[method], folder / "run", dim)
+    make_free_embedders(_recipe(request, write_index(splits, folder), seed), _METHODS[method], folder / "run", dim)
     queries, items = embed(folder / "run", splits["test"])
     gallery, gallery_items = embed(folder / "run", splits["train"])
     measures = retrieval_measures(queries, items, gallery, gallery_items)
@@ -59,7 +59,7 @@ def _measure(request: Request, method: str, seed: int, folder: Path) -> Measures
 
 
 def _recipe(request: Request, index: Path, seed: int) -> EmbedderRecipe:
-    from trainer.recipe import EmbedderRecipe
+    from trainer.embedder_recipe import EmbedderRecipe
 
     # VGG's whole network has fully-connected layers of 400 MB, which no map needs.
     strides = [16, 32] if request.backbone.startswith("vgg") else None

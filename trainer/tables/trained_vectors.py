@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     from edge.manifest import Preprocess
     from edge.types import FloatArray
-    from trainer.recipe import EmbedderRecipe
+    from trainer.embedder_recipe import EmbedderRecipe
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 512  # pictures in memory at a time
 
@@ -34,12 +37,14 @@ def class_disjoint(request: Request) -> dict[str, list[Sample]]:
         TrainError: it has fewer than four classes.
     """
     from trainer.data.dataset import read_samples
-    from trainer.recipe import Split
+    from trainer.recipe_parts import Split
 
+    why = "its splits are not of different classes"
     try:
         published = Split(how="published", val=0.0)
         listed = read_samples(request.data, request.root, layout=request.layout, split=published)
-    except DataError:  # this layout has no published split
+    except DataError as error:  # this layout has no published split, or lacks a file that it needs
+        why = str(error)
         listed = read_samples(request.data, request.root, layout=request.layout)
     splits = {name: [s for s in listed if s.split == name] for name in ("train", "test")}
     trained, tested = ({class_of(s) for s in samples} for samples in splits.values())
@@ -49,6 +54,9 @@ def class_disjoint(request: Request) -> dict[str, list[Sample]]:
     if len(classes) < 4:  # two to train, two to test
         raise TrainError(f"{request.data}: has {len(classes)} classes; a class-disjoint split needs four or more")
     first = set(classes[: (len(classes) + 1) // 2])
+    log.warning(
+        "%s: the first %s of %s classes, by name, are trained (%s)", request.data, len(first), len(classes), why
+    )
     return {
         "train": [s for s in listed if class_of(s) in first],
         "test": [s for s in listed if class_of(s) not in first],
@@ -68,7 +76,10 @@ def own_splits(request: Request) -> dict[str, list[Sample]]:
     train = [s for s in listed if s.split == "train"]
     known = {class_of(s) for s in train}
     for name in ("test", "val"):
-        if test := [s for s in listed if s.split == name and class_of(s) in known]:
+        shown = [s for s in listed if s.split == name]
+        if test := [s for s in shown if class_of(s) in known]:
+            if left_out := len(shown) - len(test):
+                log.warning("%s: left out %s of %s: train lacks their classes", request.data, left_out, name)
             return {"train": train, "test": test}
     raise TrainError(f"{request.data}: has no pictures of the split test or val whose class is in train")
 
@@ -114,7 +125,7 @@ def recipe_of(
     request: Request, index: Path, seed: int, pixels: int, epochs: int, changes: Mapping[str, Any] | None = None
 ) -> EmbedderRecipe:
     """Return the default recipe of an embedder with what the request states, and changes of a row."""
-    from trainer.recipe import EmbedderRecipe
+    from trainer.embedder_recipe import EmbedderRecipe
 
     length = request.epochs or epochs
     fields = {
@@ -166,7 +177,7 @@ def vectors_of(module: nn.Module, samples: Sequence[Sample], spec: Preprocess) -
     """Return what a network gives for each readable picture, (n, dim), and its sample.
 
     Raises:
-        TrainError: no picture can be read.
+        TrainError: no picture can be read, or a vector holds no numbers.
     """
     import numpy as np
 
@@ -178,4 +189,7 @@ def vectors_of(module: nn.Module, samples: Sequence[Sample], spec: Preprocess) -
         readable, canvases, _ = load_canvases(samples[start : start + _CHUNK], spec)
         vectors.append(predict(module, canvases, spec))
         shown += readable
-    return np.concatenate(vectors), shown
+    found = np.concatenate(vectors)
+    if wrong := int((~np.isfinite(found)).any(axis=1).sum()):  # else they would be left out of every mean
+        raise TrainError(f"{wrong} of {len(found)} vectors are not finite; train with a lower rate or other weights")
+    return found, shown

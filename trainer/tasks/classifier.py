@@ -25,6 +25,8 @@ from trainer.models.networks import Classifier, ModelCard, build_model, freeze_p
 from trainer.recipe import ClassifierRecipe
 from trainer.tasks.distillation import TeacherEnsemble, mean_angle, softened_divergence
 
+_HARDEST = 2  # classes in a hard softmax, where the recipe does not say
+
 
 class _TrainingModule(nn.Module):
     """The classifier, and parts for training only: item centres, and projections to the teachers' features."""
@@ -88,7 +90,7 @@ class ClassifierTask:
         feature = self.module.model.trunk(tensors["x"])[-1]
         logits, pooled = self.module.model.decide(feature), pool_grid(feature, self.recipe.auxiliary_grid)
         share = tensors["share"]
-        hardest = self.recipe.hcl_hardest if done >= self.recipe.hcl_from else None
+        hardest = (self.recipe.hcl_hardest or _HARDEST) if done >= self.recipe.hcl_from else None
 
         def coarse(labels: Tensor) -> Tensor:
             return hard_cross_entropy(logits, labels, hardest, self.recipe.label_smoothing)

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from edge.errors import TrainError
 from edge.inference.preprocess import to_canvas
 from edge.types import Image
 from trainer.class_metrics import LabelledBoxes, decode_labelled
 from trainer.data.augment import canvases_to_input
 from trainer.data.detection_sample import DetectionSample
-from trainer.data.pictures import load_pictures
+from trainer.data.pictures import load_readable
 from trainer.models.networks import ModelCard
 
 _LEAST_SCORE = 0.05
@@ -44,14 +45,18 @@ def detect_in_scenes(
         found boxes, true boxes and scene of each picture, in pixels of the detector's canvas, with its labels.
 
     Raises:
-        TrainError: no picture of a part can be read.
+        TrainError: no picture can be read.
     """
     numbers = np.array([card.labels.index(name) if name in card.labels else -1 for name in names], np.int64)
     found: list[LabelledBoxes] = []
     truths: list[LabelledBoxes] = []
     kept: list[DetectionSample] = []
+    skipped: list[str] = []
     for start in range(0, len(scenes), _CHUNK):
-        pictures = load_pictures(scenes[start : start + _CHUNK], None)
+        pictures = load_readable(scenes[start : start + _CHUNK], None)
+        skipped += pictures.skipped
+        if not pictures.samples:
+            continue
         placed = [to_canvas(card.preprocess, image) for image in pictures.images]
         found += detect_labelled(module, [canvas for canvas, _ in placed], card)
         for scene, (_, place) in zip(pictures.samples, placed, strict=True):
@@ -59,4 +64,6 @@ def detect_in_scenes(
             labels = numbers[scene.labels]
             truths.append(LabelledBoxes(boxes, labels, np.ones(len(labels), np.float32)))
             kept.append(replace(scene, labels=labels))
+    if skipped and not kept:
+        raise TrainError(f"none of {len(scenes)} pictures can be read; the first: {skipped[0]}")
     return found, truths, kept

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,13 @@ from trainer.data.batches import pair_batches, shuffled_batches
 from trainer.data.crops import Crops, load_crops, recalibrate_bn
 from trainer.data.cut_background import install_cut
 from trainer.data.run_data_card import write_crops_card
+from trainer.embedder_recipe import EmbedderRecipe
 from trainer.loop.batch import Batch
 from trainer.loop.training_loop import fit
 from trainer.losses.embedding_losses import pair_losses
 from trainer.metrics import bootstrap
 from trainer.model_setup import card_of, feature_dim, preprocess_of, train_spec_of
 from trainer.models.networks import Embedder, ModelCard, build_model, freeze_parts, save_model
-from trainer.recipe import EmbedderRecipe
 from trainer.tasks.backward_compatible import OldEmbedder
 from trainer.tasks.distillation import Teacher, mean_angle
 from trainer.tasks.embedder_metrics import validate_embedder, validate_shorter, validation_recall
@@ -42,6 +42,7 @@ from trainer.tasks.finetune import base_run_of, fit_projection, imprint_centres,
 
 log = logging.getLogger(__name__)
 
+_HARDEST = 4  # classes in a hard softmax, where the recipe does not say
 SINGLE_ITEMS = "single-items~all"  # folder of the embedder of all categories of one item; no category's is named so
 
 
@@ -138,7 +139,7 @@ class EmbedderTask:
         if not recipe.anchor:
             return {}
         for anchor in self.module.anchors.values():
-            anchor.hardest = recipe.hdcl_hardest if done >= recipe.hdcl_from else None
+            anchor.hardest = (recipe.hdcl_hardest or _HARDEST) if done >= recipe.hdcl_from else None
         parts = {}
         for head, vectors in original.items():
             anchor = self.module.anchor_of(head)
@@ -184,22 +185,37 @@ def train_embedders(recipe: EmbedderRecipe, out: Path) -> list[ModelCard]:
     least = 2 if recipe.uses_pairs else 1
     load = partial(load_crops, each_item=least, smallest_cut=recipe.augment.scale[0])
     crops = load(recipe.data, preprocess_of(recipe), train_spec_of(recipe))
+    if recipe.data.categories is None and (unknown := sorted(recipe.each.keys() - set(crops.categories))):
+        there = ", ".join(crops.categories)
+        log.warning("each: %s: no category of %s; it has %s", ", ".join(unknown), recipe.data.index, there)
     if not recipe.one_per_category:
         return [_train_one(recipe, crops, out)]
-    cards = []
+    return [_train_one(own, chosen, folder) for own, chosen, folder in runs_by_category(recipe, crops, load, out)]
+
+
+def runs_by_category(
+    recipe: EmbedderRecipe, crops: Crops, load: Callable[..., Crops], out: Path
+) -> Iterator[tuple[EmbedderRecipe, Crops, Path]]:
+    """Yield the recipe, the pictures and the folder of each category's embedder.
+
+    Args:
+        recipe: recipe of the whole run.
+        crops: pictures of all categories.
+        load: loads the pictures of a category with an input of its own: `load_crops`, or with settings.
+        out: run folder.
+    """
     for name, categories in _runs_to_train(crops).items():
         own = recipe.for_category(categories[0]) if len(categories) == 1 else recipe
-        data = recipe.data.model_copy(update={"categories": categories})
         chosen = crops.of_categories(categories)
         if own.input != recipe.input:
+            data = recipe.data.model_copy(update={"categories": categories})
             chosen = load(data, preprocess_of(own), train_spec_of(own))
         starts = {
             key: base_run_of(folder, name)
             for key in ("init_from", "compatible_with")
             if (folder := getattr(own, key)) is not None
         }
-        cards.append(_train_one(own.model_copy(update=starts), chosen, out / name))
-    return cards
+        yield own.model_copy(update=starts), chosen, out / name
 
 
 def _runs_to_train(crops: Crops) -> dict[str, list[str]]:

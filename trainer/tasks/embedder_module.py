@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from trainer.embedder_recipe import EmbedderRecipe
 from trainer.losses.embedding_losses import CosineSoftmax
 from trainer.losses.metric_losses import CentreLoss, MetricLoss, metric_loss
 from trainer.models.networks import Embedder
-from trainer.recipe import EmbedderRecipe
 
 
 class TrainingModule(nn.Module):

@@ -28,7 +28,8 @@ from trainer.metrics import Boxes, best_threshold, detection_map
 from trainer.model_setup import card_of, preprocess_of, strides_of
 from trainer.models.finder_network import Finder, RepresentationGenerator
 from trainer.models.networks import ModelCard, build_model, freeze_parts, save_model
-from trainer.recipe import Augment, FinderRecipe
+from trainer.recipe import FinderRecipe
+from trainer.recipe_parts import Augment
 from trainer.tasks.finder_scenes import Search, World, render_worlds, sample_search
 
 _THRESHOLD_RANGE = (0.15, 0.8)  # hard bounds on the fitted score threshold

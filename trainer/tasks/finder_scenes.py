@@ -23,7 +23,8 @@ from edge.finder.query import lay_out_query
 from edge.manifest import Preprocess
 from edge.types import FloatArray, Image, Mask
 from trainer.data.augment import augment_appearance
-from trainer.recipe import Augment, FinderRecipe
+from trainer.recipe import FinderRecipe
+from trainer.recipe_parts import Augment
 from trainer.synthetic.items import CATEGORIES, Item, catalogue
 from trainer.synthetic.render import render_object
 from trainer.synthetic.scene import Scene, box_of, scene

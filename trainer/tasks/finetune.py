@@ -23,8 +23,8 @@ from edge.errors import TrainError
 from trainer.data.crops import Crops, predict
 from trainer.disk_errors import report_disk_errors
 from trainer.distributed import is_rank0
+from trainer.embedder_recipe import EmbedderRecipe
 from trainer.models.networks import CARD_FILE, Embedder, ModelCard, load_model
-from trainer.recipe import EmbedderRecipe
 
 log = logging.getLogger(__name__)
 

@@ -11,31 +11,54 @@ from edge.manifest import Head
 from trainer.data.crops import Crops, load_crops, predict
 from trainer.data.cut_background import install_cut
 from trainer.data.run_data_card import write_crops_card
+from trainer.embedder_recipe import EmbedderRecipe
 from trainer.model_setup import card_of, preprocess_of
 from trainer.models.free_methods import FreeMethod
 from trainer.models.networks import ModelCard, build_model, save_model
 from trainer.models.scda_network import FreeEmbedder
-from trainer.recipe import EmbedderRecipe
+from trainer.tasks.embedder import runs_by_category
 from trainer.tasks.embedder_metrics import validate_embedder
 
+_OF_TRAINING = ("init_from", "compatible_with", "teacher", "shorter_dims")  # keys that would change the vector
 
-def make_free_embedder(recipe: EmbedderRecipe, method: FreeMethod, out: Path, dim: int | None = None) -> ModelCard:
+
+def make_free_embedders(
+    recipe: EmbedderRecipe, method: FreeMethod, out: Path, dim: int | None = None
+) -> list[ModelCard]:
     """Write the run folder of an embedder of all categories, from published weights.
 
+    With `one_per_category`, one for each category is written into `out/<category>`, as training does.
+
     Args:
-        recipe: its data, input and backbone; the rest is not used. A whole trunk (`backbone.strides` null) has the
-            best features.
+        recipe: its data, input and backbone. A whole trunk (`backbone.strides` null) has the best features.
         method: the aggregation.
         out: run folder.
         dim: numbers to compress the vectors to, by SVD and whitening over the training pictures; None: keep all.
 
     Raises:
-        TrainError: the data or the weights are unusable, the backbone has no second map that `scda+` reads, or there
-            are no more training pictures than `dim`.
+        TrainError: the recipe asks for what only training gives, the data or the weights are unusable, the backbone
+            has no second map that `scda+` reads, or there are no more training pictures than `dim`.
     """
+    _require_free(recipe)
+    crops = load_crops(recipe.data, preprocess_of(recipe))
+    if not recipe.one_per_category:
+        return [_make_one(recipe, crops, method, out, dim)]
+    runs = runs_by_category(recipe, crops, load_crops, out)
+    return [_make_one(own, chosen, method, folder, dim) for own, chosen, folder in runs]
+
+
+def _require_free(recipe: EmbedderRecipe) -> None:
     if recipe.backbone.pretrained == "none":
         raise TrainError("an embedder without training needs published weights; set backbone.pretrained")
-    crops = load_crops(recipe.data, preprocess_of(recipe))
+    asked = [key for key in _OF_TRAINING if getattr(recipe, key)]
+    asked += ["heads"] * (recipe.heads != ["class"]) + ["loss"] * (recipe.loss != "softmax")
+    if asked:
+        raise TrainError(f"--free trains nothing: {', '.join(asked)} of the recipe would have no effect; remove them")
+    if recipe.dim and recipe.dim != EmbedderRecipe.model_fields["dim"].default:
+        raise TrainError(f"--free trains no projection: remove dim {recipe.dim} from the recipe, or give it as --dim")
+
+
+def _make_one(recipe: EmbedderRecipe, crops: Crops, method: FreeMethod, out: Path, dim: int | None) -> ModelCard:
     write_crops_card(out, crops, recipe.data)
     heads = [] if dim is None else [Head(name="class", dim=dim)]
     card = card_of(recipe, crops.summary(recipe.data), width=0, categories=crops.categories, heads=heads, free=method)

@@ -17,10 +17,10 @@ from edge.manifest import Head
 from trainer.data.crops import load_crops, predict
 from trainer.data.cut_background import install_cut
 from trainer.data.run_data_card import write_crops_card
+from trainer.embedder_recipe import EmbedderRecipe
 from trainer.model_setup import card_of, preprocess_of
 from trainer.models.backbone import Trunk
 from trainer.models.networks import EmbeddingHead, ModelCard, build_model, compress, save_model
-from trainer.recipe import EmbedderRecipe
 from trainer.tasks.embedder_metrics import validate_embedder
 
 _FEW, _MANY = 5.0, 10.0  # photos of an item

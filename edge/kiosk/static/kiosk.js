@@ -84,6 +84,8 @@ function showAnswer(answer) {
   byId("answer-category").textContent = category;
   byId("answer-sure").hidden = probability === null;
   byId("answer-sure").textContent = probability === null ? "" : Math.floor(probability * 100) + " % sure";
+  const attributes = answer.attributes || []; // absent where the gallery has none
+  byId("answer-attributes").textContent = attributes.map((one) => one.name + ": " + one.value).join(" · ");
   setPicture(byId("answer-picture"), pictureOf(answer.match.item, category));
   listAlternatives(byId("answer-top"), answer.top.filter((hit) => hit.item !== answer.match.item), category);
 }

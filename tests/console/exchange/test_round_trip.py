@@ -86,6 +86,14 @@ def test_another_set_gets_the_same_boxes(services, pictures, tmp_path, form):
         assert boxes[1][0][5] == "7up"
 
 
+@pytest.mark.parametrize("form", ["coco", "label-studio", "voc"])
+def test_picture_without_an_object_comes_back_unasked(services, pictures, tmp_path, form):
+    other = made_set(services, tmp_path / "other", NAMES)
+    made = exported(services, pictures[0], form)
+    take(services, read(services, tmp_path, set_of(services, other[0]), made.data, made.name))
+    assert everything(services, other)[1] == ["confirmed", "confirmed", "confirmed", "confirmed", "proposed"]
+
+
 @pytest.mark.parametrize("form", READ_BACK)
 def test_identities_come_back_as_expected(services, pictures, tmp_path, form):
     other = made_set(services, tmp_path / "other", NAMES, category="card")

@@ -52,7 +52,7 @@ def test_dead_server_is_named_and_holds_up_nothing(tmp_path):
         started = time.monotonic()
         for path in PAGES:
             assert client.get(path).status == 200, path
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 20.0  # of a busy machine
         page = client.get("/fleet").text
         assert "cannot reach the fleet server" in page
         assert "edge-sync fleet serve" in page
@@ -70,7 +70,7 @@ def test_server_that_never_answers_costs_one_wait(tmp_path):
                 reader.page((), "", 10)
             with pytest.raises(ConsoleError, match="cannot reach"):
                 reader.summary()
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 5.0  # 40 waits of 0.2 s would take 8 s
 
 
 def test_wrong_token_is_said_and_not_shown(tmp_path):

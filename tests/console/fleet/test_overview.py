@@ -80,7 +80,7 @@ def test_what_runs_shows_its_progress(tmp_path):
         while "3 of 7" not in page:
             page = client.get("/parts/running").text
         done.append(1)
-        client.services.tasks.wait("propose/1", 5)
+        client.services.tasks.wait("propose/1", 60.0)
         assert "Naming" not in client.get("/parts/running").text
 
 

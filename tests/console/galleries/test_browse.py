@@ -107,7 +107,7 @@ def test_index_follows_what_others_publish(tmp_path):
         arguments = ["rename", str(tmp_path / "repo"), CATEGORY, "item-1", "By another"]
         assert main(["gallery", *arguments]) == 0
         client.get("/gallery")
-        client.services.tasks.wait("gallery/index", 20)
+        client.services.tasks.wait("gallery/index", 60.0)
         assert "By another" in client.get(f"/gallery/{CATEGORY}").text
         page = client.get(f"/gallery/{CATEGORY}/items?item=item-1").text
         assert "not made with this console" in page
@@ -122,7 +122,7 @@ def test_store_that_did_not_change_is_not_read_again(tmp_path):
         with client.services.database.read() as rows:
             before = store_of(rows, CATEGORY)["id"]
         client.send("POST", "/api/v1/gallery/refresh")
-        client.services.tasks.wait("gallery/index", 20)
+        client.services.tasks.wait("gallery/index", 60.0)
         draft(client, "rename", "item-1", label="x")
         with client.services.database.read() as rows:
             assert store_of(rows, CATEGORY)["id"] == before

@@ -91,7 +91,7 @@ def test_crops_of_a_set_become_pictures_of_an_item(tmp_path):
             crops = [row[0] for row in connection.execute("SELECT id FROM crops ORDER BY id")]
         body = {"category": CATEGORY, "item": "new", "label": "From crops", "crops": crops}
         made = client.send("POST", "/api/v1/gallery/drafts/add-crops", body).json["drafts"][0]
-        services.tasks.wait("gallery/embed", 20)
+        services.tasks.wait("gallery/embed", 60.0)
         (one,) = client.get("/api/v1/gallery/drafts").json["drafts"]
         assert one["does"] == ["add item 'new' of 'shelf': 'From crops' with 18 vectors"]
         assert len(list((tmp_path / "data/gallery/pictures" / str(made)).iterdir())) == 3

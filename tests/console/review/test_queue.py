@@ -135,7 +135,7 @@ def test_proposing_twice_looks_once(client, set_id):
     propose(client, set_id)
     assert client.services.models.looked == looked
     client.send("POST", f"/api/v1/review/{set_id}/propose", {"again": True})
-    client.services.tasks.wait(f"propose/{set_id}", 20.0)
+    client.services.tasks.wait(f"propose/{set_id}", 60.0)
     assert client.services.models.looked == looked + 10
 
 
@@ -162,7 +162,7 @@ def test_accept_needs_a_look_and_leaves_the_wrong_ones(client, set_id):
     ids = [one["id"] for one in sample["sample"]]
     assert client.send("POST", path, {"looked_at": ids[1:]}).status == 422
     key = client.send("POST", path, {"looked_at": ids, "wrong": ids[:1]}).json["key"]
-    assert "8 crops are named" in client.services.tasks.wait(key, 20.0).says
+    assert "8 crops are named" in client.services.tasks.wait(key, 60.0).says
     left = crops(client, set_id)
     assert {one["id"] for one in left} >= {ids[0]}
     assert next(one for one in left if one["id"] == ids[0])["doubt"] == 1.0
@@ -178,7 +178,7 @@ def test_accept_leaves_alone_what_others_decided(client, set_id):
     decide(client, set_id, "theirs", sample["sample"][:1], state="nothing")
     path = f"/api/v1/review/{set_id}/samples/{sample['id']}/accept"
     key = client.send("POST", path, {"looked_at": ids}).json["key"]
-    assert "1 were left alone" in client.services.tasks.wait(key, 20.0).says
+    assert "1 were left alone" in client.services.tasks.wait(key, 60.0).says
 
 
 def test_items_are_offered_by_label_and_id(client, set_id):

@@ -124,12 +124,12 @@ def test_wrong_requests_are_refused(client):
     assert client.upload("/api/v1/search/scene", {"a": OBJECT}).status == 422
 
 
-def test_scene_without_a_finder_is_searched_by_similarity(client):
-    answer = client.upload("/api/v1/search/scene", {"a.png": OBJECT, "b.jpg": SCENE}).json
-    assert (answer["way"], answer["has_finder"]) == ("similarity", False)
-    assert answer["picture"].startswith("/9j/")
-    refused = client.upload("/api/v1/search/scene", {"a.png": OBJECT, "b.jpg": SCENE}, way="finder")
-    assert (refused.status, refused.json["reason"]) == (503, "missing")
+def test_scene_is_searched_by_the_finder_or_by_similarity(client):
+    for asked, way in [("", "finder"), ("finder", "finder"), ("similarity", "similarity")]:
+        fields = {"way": asked} if asked else {}
+        answer = client.upload("/api/v1/search/scene", {"a.png": OBJECT, "b.jpg": SCENE}, **fields).json
+        assert (answer["way"], answer["has_finder"]) == (way, True)
+        assert answer["picture"].startswith("/9j/")
     wrong = client.upload("/api/v1/search/scene", {"a.png": OBJECT, "b.jpg": b"x"})
     assert wrong.json["error"].startswith("the scene: ")
 

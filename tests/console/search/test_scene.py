@@ -9,7 +9,7 @@ import pytest
 
 from console.models.models import Models
 from console.search.heat import draw_heat
-from console.search.scene import find_in_scene, has_finder
+from console.search.scene import find_in_scene
 from console.search.windows import around, grids, paint
 from console.settings import Settings
 from edge.errors import ConsoleError
@@ -44,7 +44,7 @@ def overlap(a, b) -> float:
 def test_similarity_map_finds_the_object_without_a_finder(models):
     query, scene, box = object_and_scene()
     large = np.repeat(np.repeat(scene, 4, axis=0), 4, axis=1)
-    result = find_in_scene(models, query, large, "", None, spend_s=0)
+    result = find_in_scene(models, query, large, "", None, lambda _: None, spend_s=0)
     assert (result.way, result.category) == ("similarity", PROBES[0]["category"])
     assert (result.width, result.height) == (1600, 900)  # a large scene is searched smaller
     assert overlap(result.found[0].box_px, [2.5 * side for side in box]) > 0.5
@@ -63,9 +63,8 @@ def test_finder_of_the_bundle_is_used_where_there_is_one(models):
 
 def test_missing_finder_is_said_honestly(models):
     query, scene, _ = object_and_scene()
-    assert not has_finder(models.load())
     with pytest.raises(ConsoleError, match="no finder; train one with edge-train finder"):
-        find_in_scene(models, query, scene, "", "finder")
+        find_in_scene(models, query, scene, "", "finder", lambda _: None)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 900), (900, 8), (400, 700)])

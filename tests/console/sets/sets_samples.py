@@ -79,7 +79,7 @@ class Room:
         return self.looked(set_id)
 
     def looked(self, set_id: int) -> str:
-        task = self.tasks.wait(look_key(set_id), 10.0)
+        task = self.tasks.wait(look_key(set_id), 60.0)
         assert task is not None
         assert task.state in ("done", "failed"), task
         return task.says

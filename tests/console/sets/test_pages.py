@@ -59,7 +59,7 @@ def test_pages_show_names_as_text(client):
     made = client.send(
         "POST", "/api/v1/sets", {"name": "<b>shop</b>", "kind": "folder", "folder": "shop", "shows": "objects"}
     ).json["id"]
-    client.services.tasks.wait(look_key(made), 10)
+    client.services.tasks.wait(look_key(made), 60.0)
     page = client.get(f"/sets/{made}")
     assert page.status == 200
     assert "&lt;script&gt;.jpg" in page.text
@@ -84,7 +84,7 @@ def test_vanished_picture_is_said_on_all_pages(client, set_id):
 
 def test_taught_picture_says_where_else_it_is(client):
     made = client.send("POST", "/api/v1/sets", {"name": "taught here", "kind": "taught"}).json["id"]
-    client.services.tasks.wait(look_key(made), 10)
+    client.services.tasks.wait(look_key(made), 60.0)
     (picture,) = client.get(f"/api/v1/sets/{made}/pictures").json["pictures"]
     page = client.get(f"/sets/{made}/pictures/{picture['id']}").text
     assert "The device still has it" in page

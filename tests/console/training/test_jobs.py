@@ -21,7 +21,7 @@ from console.training.processes import is_alive, read_process
 from edge.errors import ConsoleError
 
 ROOT = Path(__file__).parents[3]
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 @contextmanager

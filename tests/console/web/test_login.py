@@ -140,6 +140,15 @@ def test_part_of_a_page_leads_the_whole_page_to_the_log_in(client):
     add(client, "ann")
     reply = Browser(client).get("/parts/task?key=x", HX_Request="true")
     assert (reply.status, reply.headers["hx-redirect"]) == (401, "/login")
+    shown = {"HX_Request": "true", "HX_Current_URL": f"{client.url}/review/3?state=all"}
+    reply = Browser(client).get("/parts/task?key=x", **shown)
+    assert reply.headers["hx-redirect"] == "/login?next=/review/3%3Fstate%3Dall"
+
+
+def test_form_sent_after_the_log_out_keeps_its_page(client):
+    add(client, "ann")
+    reply = Browser(client).send("POST", "/api/v1/sets", {"name": "typed"}, HX_Request="true")
+    assert (reply.status, "hx-redirect" in reply.headers) == (401, False)
 
 
 def test_cookie_goes_over_tls_alone_behind_a_proxy(tmp_path):
@@ -172,8 +181,8 @@ def test_console_with_a_certificate_speaks_tls_alone(tmp_path):
         body = json.dumps({"name": "ann", "password": PASSWORD}).encode()
         headers = {"Content-Type": "application/json", "Origin": client.url}
         request = urllib.request.Request(f"{client.url}/api/v1/login", body, headers)
-        with urllib.request.urlopen(request, context=trusting, timeout=10) as answer:
+        with urllib.request.urlopen(request, context=trusting, timeout=60) as answer:
             assert "; Secure" in answer.headers["set-cookie"]
         request.add_header("Origin", client.url.replace("https", "http"))
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(request, context=trusting, timeout=10)
+            urllib.request.urlopen(request, context=trusting, timeout=60)

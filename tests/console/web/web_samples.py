@@ -18,9 +18,9 @@ from tests.console_samples import TOKEN, Client, Reply
 
 
 @contextlib.contextmanager
-def console(folder, routes=ROUTES, **listen):
+def console(folder, routes=ROUTES, settings=None, **listen):
     """Run a console; the client sends the printed token."""
-    services = open_services(Settings(folder), TOKEN)
+    services = open_services(settings or Settings(folder), TOKEN)
     services = replace(services, gate=Gate(services.database, TOKEN, PASSWORDS, services.clock))
     try:
         with ConsoleServer(services, Listen(port=0, **listen), routes=routes) as server:
@@ -63,7 +63,7 @@ class Browser:
 def raw(client, request: bytes) -> Reply:
     """Send bytes as they are; return the answer."""
     where = urlsplit(client.url)
-    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=10)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
     connection.connect()
     try:
         connection.sock.sendall(request)

@@ -186,3 +186,24 @@ def test_printed_pictures_of_flowers_and_pets_are_all_there_are():
     """Why Flowers trains on 51 classes: the paper's pictures of both sides are the whole data set."""
     whole = {"dogs": 20_580, "aircraft": 10_000, "flowers": 8_189, "pets": 7_349}
     assert {name: one.train_pictures + one.test_pictures for name, one in SPLITS.items()} == whole
+
+
+def test_suffixes_in_capitals_are_found(tmp_path):
+    """As some tools extract or copy them: the lists still say .jpg."""
+    many(tmp_path / "dogs/Images", [f"n0000000{n}-Breed/n{n}.JPG" for n in (1, 2)])
+    many(tmp_path / "pets/images", [f"Bengal_{n}.JPG" for n in (1, 2)])
+    tables = tmp_path / "pets/annotations"
+    tables.mkdir()
+    for name, n in ("trainval.txt", 1), ("test.txt", 2):
+        (tables / name).write_bytes(f"Bengal_{n} 1 1 1\r\n".encode())
+    many(tmp_path / "aircraft/images", ["1000001.JPG"])
+    for split in ("train", "val", "test"):
+        rows = "\ufeff1000001 A 300.B4\r\n" if split == "train" else ""
+        (tmp_path / f"aircraft/images_variant_{split}.txt").write_text(rows, encoding="utf-8")
+    found = {name: read_listing(tmp_path / name, layout=name).samples for name in ("dogs", "pets", "aircraft")}
+    assert {name: [one.path.suffix for one in samples] for name, samples in found.items()} == {
+        "dogs": [".JPG"] * 2,
+        "pets": [".JPG"] * 2,
+        "aircraft": [".JPG"],
+    }
+    assert found["aircraft"][0].item == "A 300.B4"

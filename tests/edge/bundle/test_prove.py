@@ -43,7 +43,7 @@ def test_proof_that_does_not_end_is_ended(monkeypatch, tmp_path):
     started = time.monotonic()
     with pytest.raises(BundleError, match=r"did not end within 0\.2 s; do not use this bundle"):
         prover(limit_s=0.2)(tmp_path, None)
-    assert time.monotonic() - started < 10.0
+    assert time.monotonic() - started < 60.0
 
 
 def test_bundle_that_hangs_while_engines_are_chosen_is_refused(monkeypatch, tmp_path, caplog):
@@ -51,7 +51,7 @@ def test_bundle_that_hangs_while_engines_are_chosen_is_refused(monkeypatch, tmp_
     started = time.monotonic()
     with pytest.raises(BundleError, match=r"did not end within 0\.2 s; do not use this bundle"):
         prover(state_dir=tmp_path, limit_s=0.2)(tmp_path, None)
-    assert time.monotonic() - started < 10.0
+    assert time.monotonic() - started < 60.0
     assert "no engines were chosen" in caplog.text
     assert list(tmp_path.iterdir()) == []
 

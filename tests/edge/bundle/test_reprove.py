@@ -62,7 +62,7 @@ class Device:
         prover = prover or self.prover
         prover.check(self.bundle)
         if prover._thread is not None:
-            prover._thread.join(10.0)
+            prover._thread.join(60)
 
 
 @pytest.fixture

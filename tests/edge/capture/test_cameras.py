@@ -15,7 +15,7 @@ from edge.config.camera_url import parse_source
 from edge.config.schema import CameraConfig
 from tests.fakes import FakeSource, a_picture
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 DOOR, ROOF = CameraConfig(source="rtsp://cam/1"), CameraConfig(source="rtsp://cam/2")
 
 

@@ -85,7 +85,7 @@ def test_stopping_ends_put_when_free():
     thread.start()
     stopping.set()
     latest_frames.wake()
-    thread.join(10)
+    thread.join(60)
     assert results == [False]
     assert taken(latest_frames) == [("a", 0)]
 

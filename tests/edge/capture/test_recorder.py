@@ -112,7 +112,7 @@ def test_bug_in_the_writer_is_counted_and_the_ring_goes_on(tmp_path: Path, monke
     recorder.start()
     for number in range(3):
         recorder.put(CAPS, packet(number, key=True))
-    assert written.wait(10)
+    assert written.wait(60)
     recorder.close()
     assert counters.snapshot()['thread_restarts{thread="record-door"}'] == 1
     assert read(segments(tmp_path)[-1]) == [Stream("door", CAPS), packet(2, key=True)]

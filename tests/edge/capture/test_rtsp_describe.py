@@ -32,7 +32,7 @@ class FakeCamera:
 
     def __exit__(self, *_exception):
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
     def _serve(self):
         connection, _ = self._listener.accept()

@@ -268,7 +268,7 @@ def test_request_waits_until_an_earlier_one_was_used():
         assert bench.store._changed.wait_for(lambda: engines["can"]._held.engine is not None, 10)
     assert engines["jar"].readiness() == "loading"  # `can` fills the budget and was not used yet
     engines["can"].run(ROW)
-    thread.join(10)
+    thread.join(60)
     assert bench.loaded() == {"detector", "jar"}
 
 
@@ -279,13 +279,13 @@ def test_two_threads_that_need_one_engine_load_it_once():
     def open_engine():
         bench.opened.append("can")
         opening.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return ScriptedEngine(lambda batch: [batch])
 
     engine = bench.store.add("can", "can", open_engine, where="", file_bytes=10)
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(engine.run, ROW) for _ in range(4)]
-        assert opening.wait(10)
+        assert opening.wait(60)
         go_on.set()
         assert all(len(run.result(10)) == 1 for run in runs)
     assert bench.opened == ["can"]
@@ -297,13 +297,13 @@ def test_running_engine_is_not_closed_and_the_other_waits():
 
     def answer(batch):
         running.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return [batch]
 
     slow, other = bench.add("slow", answer=answer), bench.add("other")
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(slow.run, ROW)
-        assert running.wait(10)
+        assert running.wait(60)
         second = pool.submit(other.run, ROW)
         assert bench.loaded() == {"slow"}
         go_on.set()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -83,11 +86,27 @@ def test_missing_scene_is_rejected(tmp_path, red):
         find(colour_finder(), [QueryFile(red)], tmp_path / "gone.mp4", tmp_path)
 
 
-def test_bundle_without_a_finder_is_rejected(capsys):
-    assert main(["find", "red.png", "scene.png", "--bundle", "demo/bundle"]) == 1
+def test_bundle_without_a_finder_is_rejected(tmp_path, capsys):
+    bundle = shutil.copytree("demo/bundle", tmp_path / "shop")
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    gone = [*manifest["finder"]["files"].values(), manifest["finder"]["conversion"]]
+    manifest |= {"finder": None, "files": [one for one in manifest["files"] if one["path"] not in gone]}
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    assert main(["find", "red.png", "scene.png", "--bundle", str(bundle)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("edge: demo/bundle: holds no finder; train one with edge-train finder -c configs/train/")
-    assert said.endswith("add it with edge-quantize pack --base demo/bundle --finder RUN\n")
+    assert said.startswith(f"edge: {bundle}: holds no finder; train one with edge-train finder -c configs/train/")
+    assert said.endswith(f"add it with edge-quantize pack --base {bundle} --finder RUN\n")
+
+
+@pytest.mark.parametrize(("query", "scene", "at"), [
+    ("18.png", "scene-01.jpg", (293, 127)), ("31.png", "scene-00.jpg", (189, 33)),
+])  # fmt: skip
+def test_demo_bundle_finds_an_item_in_a_scene(tmp_path, capsys, query, scene, at):
+    probes = "demo/bundle/probes"
+    assert main(["find", f"{probes}/{query}", f"{probes}/{scene}", "--bundle", "demo/bundle", "-o", str(tmp_path)]) == 0
+    x0, y0, x1, y1 = json.loads(capsys.readouterr().out)["found"][0]["box_px"]
+    assert x0 < at[0] < x1
+    assert y0 < at[1] < y1
 
 
 def test_found_object_takes_the_label_of_known_pictures(tmp_path, red):

@@ -19,8 +19,9 @@ from edge.gallery.store_file import open_store
 from edge.gallery.store_rows import read_vectors
 from edge.gallery.texts import Texts
 from edge.gallery.writer import GalleryWriter
+from edge.manifest import SilhouetteRule
 from tests.edge.gallery.conftest import LISTS_FROM
-from tests.store_samples import HEADS, SPACE, make_bundle, unit_rows
+from tests.store_samples import HEADS, SPACE, make_bundle, make_gallery, unit_rows
 
 LARGE = LISTS_FROM + 100
 
@@ -187,3 +188,16 @@ def test_texts_are_a_sequence_of_any_text():
     assert (list(texts), len(texts), texts[-2], texts[1:4]) == (given, 6, "😀😀😀", given[1:4])
     with pytest.raises(IndexError):
         texts[6]
+
+
+def test_gallery_without_the_silhouettes_that_thresholds_count_is_refused(manifest, tmp_path):
+    """Cosines alone, at thresholds of cosine and overlap together, would name what is unknown."""
+    rule = SilhouetteRule(mode="iou_only", weight=1.0)
+    embedder = manifest.embedders[0].model_copy(update={"outline": {"tyre": rule}})
+    weighing = manifest.model_copy(update={"embedders": [embedder]})
+    plain = read_gallery(make_gallery(tmp_path / "plain"))
+    with pytest.raises(GalleryError, match="has no silhouettes, and the bundle's thresholds of category 'tyre' count"):
+        load_gallery(weighing, plain)
+    assert load_gallery(manifest, plain).silhouettes == {}
+    empty = read_gallery(make_gallery(tmp_path / "empty", n=0))
+    assert load_gallery(weighing, empty).indexes["tyre"].search(unit_rows(1), 1) == [[]]

@@ -228,13 +228,13 @@ def test_searches_go_on_while_lists_are_built(large, monkeypatch):
 
     def waits(*args):
         in_build.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return cluster_rows(*args)
 
     monkeypatch.setattr(search, "cluster_rows", waits)
     thread = threading.Thread(target=index.build_lists)
     thread.start()
-    assert in_build.wait(20)
+    assert in_build.wait(60)
     query = stored(large)[:1]
     before = index.search(query, 3)
     assert index.method == "exact"

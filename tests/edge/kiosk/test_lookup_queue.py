@@ -29,7 +29,7 @@ class Desk:
 
         def work():
             self.started.append(name)
-            assert self.signs[name].wait(20)
+            assert self.signs[name].wait(60)
             return name.upper()
 
         stays = left or asyncio.Event()

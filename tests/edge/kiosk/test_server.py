@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,7 @@ from edge.kiosk.kiosk import Kiosk
 from edge.kiosk.server import KioskServer
 from edge.kiosk.taught_store import TaughtStore
 from edge.kiosk.thumbnails import ItemThumbnails
+from edge.types import Attribute
 from tests.edge.kiosk.kiosk_samples import jpeg
 from tests.edge.kiosk.test_kiosk import OATS, SIDES, FakeDevice, show
 from tests.waiting import until
@@ -52,7 +54,7 @@ class Desk:
         self.woken += 1
 
     def ask(self, method, path, body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
         data = response.read()
@@ -104,6 +106,20 @@ def test_picture_is_looked_up(desk):
     assert {"decode", "classify", "embed", "search", "total"} <= answer["latency_ms"].keys()
     assert (answer["bundle"], answer["gallery"]) == ("bundle-1", "gallery-1")
     assert desk.counters.total("lookups", result="unknown_item") == 1
+    assert "attributes" not in answer
+
+
+def test_attributes_of_near_items_are_in_the_answer(desk):
+    desk.device.models = replace(desk.device.models, attributes={"c1": {"colour": "red"}})
+    answer = desk.json("POST", "/v1/lookup", jpeg(200, 20, 20), Content_Type="image/jpeg")[1]
+    assert (answer["match"], answer["attributes"]) == (
+        None,
+        [{"name": "colour", "value": "red", "confidence": 1.0}],
+    )
+    show(desk.kiosk, SIDES[0], replace(OATS, attributes=(Attribute("colour", "red", 0.98765),)))
+    assert desk.json("GET", "/v1/state")[1]["answer"]["attributes"] == [
+        {"name": "colour", "value": "red", "confidence": 0.9877}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +164,7 @@ def test_engine_failure_is_status_500_and_recoverable(desk, caplog):
 def test_too_long_body_is_rejected_by_header_and_by_size(desk):
     assert desk.json("POST", "/v1/lookup", b"x", Content_Length=str(MAX_BODY_BYTES + 1))[0] == 413
     endless = (bytes(1_000_000) for _ in range(30))
-    connection = http.client.HTTPConnection("127.0.0.1", desk.server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", desk.server.port, timeout=60)
     try:
         connection.request("POST", "/v1/lookup", endless, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
         assert connection.getresponse().status == 413
@@ -393,7 +409,7 @@ def held(desk, monkeypatch):
     recognise = desk.server._recognise
 
     def slow(*arguments):
-        assert go.wait(20)
+        assert go.wait(60)
         return recognise(*arguments)
 
     monkeypatch.setattr(desk.server, "_recognise", slow)

@@ -14,7 +14,7 @@ from edge.messaging.publisher import Publisher, Subscriptions
 from edge.messaging.settings import Acknowledgement, BrokerLimits, MqttSettings, backoff_s
 
 SETTINGS = MqttSettings("till", window=4, backoff_first_s=0.001, backoff_max_s=0.002, connect_timeout_s=1.0)
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class FakeConnection:

@@ -13,7 +13,7 @@ from edge.types import Decision
 from tests.edge.messaging.test_payload import KNOWN
 from tests.edge.pictures.picture_samples import UNKNOWN, frame_of, result_of
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

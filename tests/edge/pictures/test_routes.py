@@ -16,7 +16,7 @@ from tests.edge.pictures.picture_samples import event_of, frame_of, result_of
 
 TOKEN = "s3cret token"
 LOCAL = {"host": "127.0.0.1:9464"}
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

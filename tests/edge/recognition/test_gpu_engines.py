@@ -16,7 +16,7 @@ from edge.types import BuildProgress
 
 MODELS = [(Path("detector.onnx"), 1), (Path("embedder.onnx"), 4)]
 OPTIONS = BuildOptions(Path("cache"), TensorRtConfig())
-LIMIT_S = 5.0
+LIMIT_S = 60.0
 
 
 def bundle(name="one"):

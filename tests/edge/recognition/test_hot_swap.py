@@ -23,7 +23,7 @@ from edge.recognition.loaded_models import LoadedModels
 from tests.fakes_engine import FakeCounts
 from tests.store_samples import make_bundle, make_gallery, trusted
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

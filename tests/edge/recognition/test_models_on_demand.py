@@ -131,7 +131,7 @@ def test_object_of_two_categories_is_named_though_only_one_model_fits():
             bench.store._changed.wait(0.1)  # until one is loaded
     assert labels(events) == ["A carton"]
     for loader in loaders:
-        loader.join(10)
+        loader.join(60)
     assert [one.loads for one in bench.store.memory()] == [1, 1]
     assert [one.status for one in bench.store.memory()].count("loaded") == 1
 

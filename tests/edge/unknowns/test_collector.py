@@ -96,7 +96,7 @@ def test_best_view_is_kept_when_the_object_leaves_without_a_name(tmp_path):
         for blur in (9, 0, 5):
             one.see(blur=blur)
         one.leave()
-        assert one.kept.acquire(timeout=5)
+        assert one.kept.acquire(timeout=60)
     ((record, picture),) = one.files()
     assert picture.shape == (120, 120, 3)  # 100 px and what the models see around
     assert record["captured_at"] == "2023-11-14T22:13:20.000Z"  # of the sharp one

@@ -65,10 +65,10 @@ def test_refused_file_does_not_hold_up_the_others():
 def test_thread_uploads_at_start_and_when_woken():
     arrived, outbox = threading.Semaphore(0), Outbox("a")
     with Uploader("up", outbox.pending, lambda *_: arrived.release(), outbox.count, FakeCounts()) as uploader:
-        assert arrived.acquire(timeout=5)
+        assert arrived.acquire(timeout=60)
         outbox.waiting["b"] = b""
         uploader.wake()
-        assert arrived.acquire(timeout=5)
+        assert arrived.acquire(timeout=60)
 
 
 def test_thread_survives_an_unexpected_error(caplog):
@@ -83,7 +83,7 @@ def test_thread_survives_an_unexpected_error(caplog):
     uploader = Uploader("up", outbox.pending, put, outbox.count, counts)
     uploader._thread._wait = lambda _: False
     with uploader:
-        assert arrived.wait(5)
+        assert arrived.wait(60)
     assert counts.total["thread_restarts thread=up"] == 1
     assert "thread up: RuntimeError at test_upload.py:" in caplog.text
 

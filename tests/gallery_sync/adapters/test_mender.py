@@ -94,7 +94,7 @@ class Mender:
         writer.start()
         done = self.run("DownloadWithFileSizes" if self.sizes else "Download")
         if done:
-            writer.join(10)
+            writer.join(60)
             assert self.written, "the module did not read everything"
         until(lambda: not writer.is_alive() or self.unblock(), "the writer ends")
         return done

@@ -144,7 +144,7 @@ class Steps(LocalSteps):
     def try_pair(self, _: Path, gallery: Path | None) -> list[str]:
         """Prove, beside the agent."""
         self.tried.append(gallery.name if gallery else "")
-        assert self.may_end.wait(10)
+        assert self.may_end.wait(60)
         if self.proof_fails:
             raise self.proof_fails.pop(0)
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError
+from gallery_sync.agent.doors import skipped_before
 from gallery_sync.agent.gates import Surroundings, why_not_download, why_not_install
 from gallery_sync.agent.machine import Target
 from gallery_sync.agent.policy import Policy, read_policy
@@ -80,6 +82,25 @@ def test_c5_times_are_local():
     window = parse_window("02:00-05:00")
     assert window.is_open(datetime(2026, 10, 25, 2, 30, tzinfo=summer))
     assert window.is_open(datetime(2026, 10, 25, 2, 30, tzinfo=winter))
+
+
+def test_c5_window_in_the_hour_that_clocks_skip_is_open_after_it(monkeypatch):
+    """Clocks go from 02:00 to 03:00 on a Sunday, on which many choose 02:00-03:00."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        night = datetime(2027, 3, 28, 0, 50, tzinfo=timezone.utc)  # 01:50, ten minutes before
+        windows, texts = [parse_window("Sun 02:00-02:30")], ["Sun 02:00-02:30"]
+        opened = []
+        for minutes in range(0, 120, 5):
+            local = (night + timedelta(minutes=minutes)).astimezone()
+            if why_closed(windows, texts, local, skipped_before(local)) is None:
+                opened.append(f"{local:%H:%M}")
+        assert opened == ["03:00", "03:05", "03:10", "03:15", "03:20", "03:25"]
+        assert skipped_before(datetime(2027, 10, 31, 1, 10, tzinfo=timezone.utc).astimezone()) == timedelta()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_without_windows_it_is_always_open():

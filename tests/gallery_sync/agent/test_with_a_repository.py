@@ -333,7 +333,7 @@ def test_stop_ends_the_agent_at_once(tmp_path):
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) as agent:
         until((tmp_path / "device/staged").exists, "the release is staged")
         agent.terminate()
-        assert agent.wait(10) == 0
+        assert agent.wait(60) == 0
         assert agent.stderr is not None
         assert agent.stderr.read() == b""
 

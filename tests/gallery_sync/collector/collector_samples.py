@@ -111,7 +111,8 @@ class Desk:
             now=lambda: self.now,
             sleep=lambda _: None,
         )
-        self.commands = Commands(self.database, self.writer, self.link, now=lambda: self.now)
+        self.commands = Commands(self.database, self.writer, self.link, now=lambda: self.now, counters=self.counters)
+        self.writer.on_online = self.commands.on_online
         self.inbox = Inbox(folder / "inbox")
 
     def __enter__(self):
@@ -140,7 +141,7 @@ class Desk:
 
 def ask(port, method, path, body=None, **headers):
     """Status, JSON (or text) and headers of a response."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()

@@ -14,7 +14,8 @@ from gallery_sync.collector.queries import count_fleet
 from gallery_sync.collector.records import MOST_ANSWERS_TO_ONE, MOST_HISTORY
 from gallery_sync.collector.show import device_table, device_text
 from gallery_sync.formats.reports import DeviceRow
-from tests.gallery_sync.collector.collector_samples import NOW, a_try, answer, message, report
+from gallery_sync.rollouts.gates import judge, why_not_confirmed
+from tests.gallery_sync.collector.collector_samples import NOW, a_plan, a_try, answer, message, report
 
 
 def test_report_becomes_a_row(desk):
@@ -165,3 +166,52 @@ def test_any_text_of_a_device_is_stored_and_shown(desk, state, reason, engine, s
     with desk.database.reading() as db:
         metrics = metrics_text(count_fleet(db, desk.now), desk.counters, {})
     assert all(re.fullmatch(r"#.*|[a-z_]+(\{.*\})? [0-9.]+|", line) for line in metrics.split("\n"))
+
+
+TRIES = st.builds(
+    lambda release, bundle, gallery, outcome, trial: {
+        "release": release,
+        "bundle_id": bundle,
+        "outcome": outcome,
+        "at": NOW,
+        **({} if gallery is None else {"gallery_sequence": gallery}),
+        **({} if trial is None else {"trial": trial}),
+    },
+    st.integers(3, 5),
+    st.sampled_from(["b3", "b4", "b40"]),
+    st.sampled_from([None, 0, 1, 2, 20]),
+    st.sampled_from(["confirmed", "rolled back", "taken over", "refused"]),
+    st.sampled_from([None, "t1"]),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    before=st.lists(TRIES, max_size=3),
+    now=st.lists(TRIES, max_size=4),
+    running=st.sampled_from([None, {"bundle_id": "b4", "gallery_sequence": 2, "release": 4}, {"bundle_id": "b3"}]),
+    target=st.sampled_from([None, 4, 5]),
+    held=st.lists(st.integers(3, 5), max_size=2),
+)
+def test_rows_about_a_release_are_judged_as_whole_ones(desk, before, now, running, target, held):
+    """Whatever devices reported: what is left out changes no gate."""
+    revisions = desk.__dict__.setdefault("revisions", iter(range(1, 10_000, 2)))
+    revision = next(revisions)
+    common = {"running": running, "target": target, "quarantine": [{"release": one, "reason": "slow"} for one in held]}
+    desk.now += 100
+    for number, tries in enumerate((before, now)):
+        desk.take(message(report(revision=revision + number, tries=tries, **common), at=desk.now))
+    release = a_plan().release
+    plan = a_plan(release=release.model_copy(update={"gallery_sequence": 2}), approved_at="2020-01-01T00:00:00Z")
+    whole = [DeviceRow.model_validate(row) for row in desk.rows()]
+    narrow = [DeviceRow.model_validate(row) for row in desk.rows(about=(4, "b4", 2))]
+    assert [judge(plan, row, desk.now) for row in whole] == [judge(plan, row, desk.now) for row in narrow]
+    assert [why_not_confirmed(plan, row) for row in whole] == [why_not_confirmed(plan, row) for row in narrow]
+
+
+def test_rows_about_a_release_leave_out_the_rest(desk):
+    tries = [a_try(4), a_try(3), a_try(2, "rolled back")]
+    desk.take(message(report(tries=tries, cameras={"shelf": "online"}, counters={"frames": 7}, versions={"edge": "1"})))
+    (row,) = desk.rows(about=(4, "b4", 0))
+    assert row["reported"]["tries"] == [tries[0] | {"gallery_sequence": 0}]
+    assert row["reported"].keys().isdisjoint({"cameras", "counters", "versions"})

@@ -145,7 +145,7 @@ def test_command_is_sent_stored_and_answered(running):
     assert status == 202
     topic, request = running.desk.link.sent[-1]
     assert topic == "fleet/v1/device/cam-1/cmd/sync"
-    assert request == {"id": sent["id"], "by": "ann", "at": NOW, "arguments": {"now": True}}
+    assert request == {"id": sent["id"], "by": "ann", "at": NOW, "until": NOW + 86_400, "arguments": {"now": True}}
     running.take(message(answer("cam-1", sent["id"]), "answer"), message(answer("cam-2", sent["id"]), "answer"))
     status, found = running.ask("GET", f"/v1/commands/{sent['id']}")
     assert (status, found["sent"], found["device"]) == (200, "sent", "cam-1")
@@ -167,7 +167,7 @@ def test_restart_camera_goes_to_edge_run(running):
 def test_command_that_cannot_be_sent_is_stored_and_reported(tmp_path):
     with Running(tmp_path) as running:
         running.take(message(report()))
-        order = {"verb": "sync", "by": "ann"}
+        order = {"verb": "sync", "by": "ann", "keep_s": 0}
         running.desk.link.problem = "not connected"
         status, found = running.ask("POST", "/v1/devices/cam-1/commands", json.dumps(order))
         assert (status, found["reason"]) == (503, "not_sent")

@@ -131,6 +131,7 @@ def test_send_prints_each_answer(answering, capsys):
 
 
 def test_send_fails_if_one_refuses_or_does_not_answer(answering, capsys):
+    answering.running.take(Arrived("cam-3", "available", b"online", NOW))
     assert main(["send", "sync", "--select", "site=berlin", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert (sorted(found["commands"]), found["problems"]) == (["cam-1", "cam-3"], {"cam-3": "refused"})
@@ -139,6 +140,32 @@ def test_send_fails_if_one_refuses_or_does_not_answer(answering, capsys):
     printed = capsys.readouterr().err
     assert "cam-1: no answer in 0s" in printed
     assert "cam-9: not sent: " in printed
+
+
+def test_send_by_nobody_is_refused(answering, capsys):
+    assert main(["send", "sync", "cam-1", "--by", " "]) == 1
+    assert "found an empty name" in capsys.readouterr().err
+    assert answering.sent == []
+
+
+def test_command_to_a_device_that_is_off_is_listed_and_withdrawn(answering, capsys):
+    answering.running.take(Arrived("cam-3", "available", b"offline", NOW))
+    assert main(["send", "sync", "cam-3", "--keep", "2d", "--wait", "0s", "--by", "Jörg"]) == 1
+    assert "cam-3: waits: the device is off, or the broker is; it is kept until 2027-01-17" in capsys.readouterr().err
+    assert main(["commands"]) == 0
+    listed = capsys.readouterr().out
+    assert "cam-3 sync by Jörg: waiting, until 2027-01-17 08:00:00Z" in listed
+    assert "by Jörg: waiting" in "".join(device_lines("cam-3", capsys))
+    command = next(line for line in listed.splitlines() if "by Jörg" in line).split()[2]
+    assert main(["commands", "--withdraw", command, "nothing", "--by", "Ida"]) == 1
+    assert "command 'nothing' does not wait: it was sent, or ended" in capsys.readouterr().err
+    assert "by Jörg: withdrawn by Ida" in "".join(device_lines("cam-3", capsys))
+    assert answering.sent == []
+
+
+def device_lines(device, capsys):
+    assert main(["device", device]) == 0
+    return capsys.readouterr().out.splitlines()
 
 
 def test_selection_reports_rows_that_cannot_be_read(answering, capsys, monkeypatch):

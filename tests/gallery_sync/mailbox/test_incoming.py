@@ -157,7 +157,7 @@ def test_wait_ends_when_something_arrives(tmp_path, arrives):
     waits = threading.Thread(target=box.wait, args=(60.0,), daemon=True)
     waits.start()
     box.receive(arrives())
-    waits.join(10)
+    waits.join(60)
     assert not waits.is_alive()
 
 

@@ -247,3 +247,42 @@ def test_damaged_memory_is_replaced(device, damage):
 
 def test_audit_of_a_device_without_commands_is_empty(tmp_path):
     assert read_audit(tmp_path) == []
+
+
+def kept(at: float, until: float, command_id: str = "c-1") -> bytes:
+    return json.dumps({"id": command_id, "by": "ada", "at": at, "until": until}).encode()
+
+
+def test_command_that_was_kept_for_the_device_is_carried_out_once(device):
+    for _ in range(2):
+        assert device.send(payload=kept(NOW - 80_000, NOW + 100))["state"] == "done"
+        device.start()
+    assert device.calls == ["c-1"]
+
+
+@pytest.mark.parametrize(("at", "until"), [(NOW - 80_000, NOW - 1), (NOW + 700, NOW + 80_000)])
+def test_kept_command_beyond_its_time_is_refused(device, at, until):
+    assert "of another time" in device.send(payload=kept(at, until))["text"]
+    assert device.calls == []
+
+
+def test_kept_command_is_refused_where_its_id_may_be_forgotten(tmp_path):
+    """The memory of commands was damaged, or began later than the command: it could have been carried out before."""
+    device = Device(tmp_path)
+    (tmp_path / NAME).write_bytes(b"damaged")
+    device.ledger = open_ledger(tmp_path, NOW)
+    device.hands._ledger = device.ledger
+    answer = device.send(payload=kept(NOW - 80_000, NOW + 100))
+    assert (answer["state"], device.calls) == ("refused", [])
+    assert "does not remember whether it has carried this command out" in answer["text"]
+    assert device.send(payload=request("fresh"))["state"] == "done"
+
+
+def test_kept_command_is_refused_after_newer_ones_were_forgotten(device):
+    device.clock = Now(NOW - 50_000, NOW - 90_000)
+    for number in range(MOST_KNOWN + 2):
+        device.send(payload=request(f"n-{number}", at=NOW - 50_000))
+    device.clock = Now(NOW, NOW - 90_000)
+    assert device.send(payload=kept(NOW - 50_001, NOW + 100, "n-0"))["state"] == "refused"
+    assert device.calls.count("n-0") == 1
+    assert device.send(payload=kept(NOW - 40_000, NOW + 100, "later"))["state"] == "done"

@@ -80,7 +80,7 @@ class MemoryFleet:
         self.devices = {row.device: row for row in rows}
         self.is_down = False
 
-    def rows(self, line: str) -> Rows:
+    def rows(self, line: str, about: Release | None = None) -> Rows:
         if self.is_down:
             raise UnreachableError("nobody answers")
         return Rows(tuple(row for row in self.devices.values() if row.line == line))

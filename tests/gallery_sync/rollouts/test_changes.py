@@ -16,6 +16,7 @@ from gallery_sync.repository.folder import locked
 from gallery_sync.repository.keys import HeldKey, KeyRing, RoleKeys
 from gallery_sync.repository.metadata import SignedMetadata
 from gallery_sync.repository.metadata_draft import read_draft
+from gallery_sync.repository.publish import publish
 from gallery_sync.repository.published import put_rollouts
 from gallery_sync.repository.releases import rollback
 from gallery_sync.repository.upkeep.check import check_repository
@@ -23,6 +24,7 @@ from gallery_sync.rollouts import audit, changes
 from gallery_sync.rollouts.changes import ChangedError, Desk
 from gallery_sync.rollouts.plans import Wish, make_draft, write_draft
 from tests.gallery_sync.rollouts.samples import APPROVED
+from tests.store_samples import make_gallery
 from tests.sync_samples import published
 
 LATER = APPROVED + timedelta(hours=1)
@@ -174,6 +176,30 @@ def test_abort_keeps_the_releases_of_groups(bob):
     (group,) = found.rollouts.groups
     assert (group.release.sequence, group.release.bundle_id, group.release.rollback_to) == (5, "two", 2)
     assert is_whole(bob.repo)
+
+
+def test_abort_never_sends_the_candidate_to_all(bob, keys):
+    """Also not under another number: all devices would get at once what a canary was to try."""
+    begin(bob)
+    with pytest.raises(SyncError, match="release 2 is what the rollout brings"):
+        changes.abort(bob, 2)
+    rollback(bob.repo, keys, LATER, "demo", 2, hold=True)
+    with pytest.raises(SyncError, match="release 3 is what the rollout brings"):
+        changes.abort(bob, 3)
+    changes.abort(bob, 1)
+    assert published(bob.repo).release.bundle_id == "one"
+
+
+def test_plan_that_would_abort_to_its_candidate_is_not_approved(bob):
+    with pytest.raises(SyncError, match="name an earlier release"):
+        changes.approve(bob, plan_it(bob.repo, abort_to=2))
+
+
+def test_abort_sends_no_other_held_release_to_all(bob, keys, tmp_path):
+    changes.approve(bob, plan_it(bob.repo))
+    publish(bob.repo, keys, LATER, gallery_folder=make_gallery(tmp_path / "g5", 5), hold=True)
+    with pytest.raises(SyncError, match="release 3 is held back; only a rollout brings it to devices"):
+        changes.abort(bob, 3)
 
 
 def test_abort_to_an_earlier_release(bob):

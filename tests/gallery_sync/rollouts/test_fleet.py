@@ -11,7 +11,7 @@ import pytest
 
 from edge.errors import SyncError
 from gallery_sync.rollouts.fleet import UnreachableError, dump_rows, open_fleet
-from tests.gallery_sync.rollouts.samples import a_row
+from tests.gallery_sync.rollouts.samples import a_plan, a_row
 
 ROWS = [a_row(f"cam-{i:02}", "confirmed") for i in range(25)]
 
@@ -61,6 +61,16 @@ def test_all_pages_are_read_with_the_token(server):
         ("/fleet/v1/devices", "20", "Bearer secret"),
     ]
     assert server.asked[0][1]["line"] == "demo"
+
+
+def test_rows_about_a_release_are_whole_at_an_earlier_server(server):
+    """It refuses a key that it does not know; a rollout goes on while the server is not updated yet."""
+    release = a_plan().release
+    server.answer = lambda query: (400, b'{"error": "unknown key"}') if "about" in query else pages(query)
+    found = open_fleet(server.url, None).rows("demo", release)
+    assert [row.device for row in found.rows] == [row.device for row in ROWS]
+    about = f"{release.sequence},{release.bundle_id},{release.gallery_sequence}"
+    assert [query.get("about") for _, query, _ in server.asked] == [about, None, None, None]
 
 
 def test_unreadable_rows_are_counted_and_stop_no_other(server):

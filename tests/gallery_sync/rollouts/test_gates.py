@@ -72,6 +72,26 @@ def test_confirmed_without_a_trial_is_no_success():
     assert judge(a_plan(), a_row("cam", "confirmed", report={"tries": [told, earlier]}), NOW) == "confirmed"
 
 
+@pytest.mark.parametrize("left_out", ["release", "gallery_sequence"])
+def test_what_a_report_leaves_out_of_its_pair_is_no_success(left_out):
+    """A folder that was installed by hand has the same bundle, too, and no number."""
+    whole = {"line": "demo", "release": 7, "bundle_id": "two", "gallery_sequence": 3}
+    running = Running(**{key: value for key, value in whole.items() if key != left_out})
+    assert judge(a_plan(), a_row("cam", "confirmed", report={"running": Running(**whole)}), NOW) == "confirmed"
+    assert judge(a_plan(), a_row("cam", "confirmed", report={"running": running}), NOW) == "failed"
+
+
+def test_pair_of_another_line_is_no_success():
+    running = Running(line="other", release=7, bundle_id="two", gallery_sequence=3)
+    assert judge(a_plan(), a_row("cam", "confirmed", report={"running": running}), NOW) == "failed"
+
+
+@pytest.mark.parametrize("trial", [None, ""])
+def test_trial_without_an_id_is_none(trial):
+    told = a_row("cam", "confirmed").reported.tries[0].model_copy(update={"trial": trial})
+    assert judge(a_plan(), a_row("cam", "confirmed", report={"tries": [told]}), NOW) == "in progress"
+
+
 def test_newest_try_counts():
     tries = [*a_row("cam", "confirmed").reported.tries, *a_row("cam", "rolled back").reported.tries]
     assert judge(a_plan(), a_row("cam", "confirmed", report={"tries": tries}), NOW) == "confirmed"

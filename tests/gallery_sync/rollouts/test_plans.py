@@ -84,6 +84,7 @@ def test_waves_grow_and_the_last_has_all(percents, at_least, buckets):
         ({"windows": ["Sat 2-5"]}, "found the window 'Sat 2-5'"),
         ({"abort_to": 9}, "release 9 is not here"),
         ({"deadline_s": 0.0}, "a deadline of 0"),
+        ({"windows": ["Sat-Mon 23:30-23:30"]}, "begins when it ends"),
         ({"id": "../x"}, "cannot be planned: id"),
         ({"min_confirmed": -1}, "cannot be planned"),
     ],

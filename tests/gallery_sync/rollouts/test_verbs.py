@@ -134,3 +134,19 @@ def test_parser_loads_no_library():
     """`edge-sync --help` and the verbs of a device start fast."""
     code = "import sys, gallery_sync.cli; sys.exit(' '.join({'numpy', 'pydantic', 'tuf'} & sys.modules.keys()) or 0)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_empty_name_is_nobody(run, repo):
+    """The variable of `--by "$NAME"` may not be set: the audit log must not name the user of the machine then."""
+    assert run("create", "--by", "ann")[0] == 0
+    for name in ("", "  "):
+        status, _, err = run("approve", "release-2", "--by", name)
+        assert (status, "found an empty name" in err) == (1, True)
+    assert published(repo).plan is None
+
+
+def test_command_for_the_approval_can_be_copied(repo, capsys):
+    """Folders have spaces."""
+    moved = repo.rename(repo.parent / "my repo")
+    assert main(["rollout", "create", str(moved), "--by", "ann"]) == 0
+    assert f"rollout approve '{moved}' release-2 --digest" in capsys.readouterr().err

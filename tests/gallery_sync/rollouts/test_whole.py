@@ -103,7 +103,7 @@ class World:
         self.devices = [Device(f"cam-{i}", "lab" if i % 4 == 0 else "shop", base) for i in range(24)]
         self.controller = Controller(repo, lambda: keys, self, lambda: self.now)
 
-    def rows(self, line):
+    def rows(self, line, about=None):
         """Answer as the fleet's server."""
         return Rows(tuple(device.row() for device in self.devices if device.last_seen))
 

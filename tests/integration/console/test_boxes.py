@@ -111,13 +111,14 @@ def test_fingers_draw_and_zoom(page, client, tmp_path):
     touch("touchEnd")
     box = page.locator(".box")
     expect(box).to_have_attribute("aria-label", "Box 1 of 1, card: left 60, top 30, 60 by 60 pixels")
-    before = page.locator("#boxes-svg").get_attribute("viewBox").split()
+    before = page.locator("#boxes-svg").get_attribute("viewBox")
     left, right = screen_point(page, 80, 60), screen_point(page, 100, 60)
     touch("touchStart", left, right)
     touch("touchMove", (left[0] - 60, left[1]), (right[0] + 60, right[1]))
     touch("touchEnd")
-    after = page.locator("#boxes-svg").get_attribute("viewBox").split()
-    assert float(after[2]) < float(before[2]) / 1.5
+    expect(page.locator("#boxes-svg")).not_to_have_attribute("viewBox", before)
+    after = page.locator("#boxes-svg").get_attribute("viewBox")
+    assert float(after.split()[2]) < float(before.split()[2]) / 1.5
     expect(box).to_have_attribute("aria-label", "Box 1 of 1, card: left 60, top 30, 60 by 60 pixels")
     device.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
 

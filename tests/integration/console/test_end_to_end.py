@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.data]
 
 def sync(*words: object) -> None:
     command = [sys.executable, "-m", "gallery_sync.cli", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -44,7 +44,7 @@ def background(log: Path, *words: object) -> Iterator[None]:
         finally:
             process.terminate()
             try:
-                process.wait(30)
+                process.wait(60)
             finally:
                 process.kill()
                 process.wait()

@@ -18,6 +18,7 @@ from console.access.sessions import begin_session
 from console.access.users import add_user
 from gallery_sync.repository.publish import publish
 from tests.console.fleet.fleet_samples import TOKEN, small_fleet, took
+from tests.console_browser import PATIENCE_MS
 from tests.console_samples import running_console
 from tests.store_samples import make_bundle, make_gallery
 from tests.sync_samples import keys_of, publish_release, published
@@ -47,7 +48,7 @@ def opened(browser, client, name: str, role: str, path: str):
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.add_cookies([{"name": COOKIE, "value": cookie, "url": client.url}])
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE_MS)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(f"{client.url}{path}")
@@ -58,6 +59,7 @@ def opened(browser, client, name: str, role: str, path: str):
 
 def screenshot(page, name: str) -> None:
     """See that everybody can read the page; save a screenshot if FINESIGHT_SHOTS names a folder."""
+    page.wait_for_load_state("load")  # with its style
     page.evaluate(AXE)
     assert page.evaluate(SERIOUS) == []
     if folder := os.environ.get("FINESIGHT_SHOTS"):
@@ -113,7 +115,7 @@ def watch(page, fleet, plan) -> None:
     first, second = [name for name in DEVICES if plan.wave_of(name) == 0]
     fleet.report(first, ago_s=-2, **took(plan.release))
     fleet.report(second, ago_s=-2, **took(plan.release, "rolled back"))
-    expect(page.locator("#rollout")).to_contain_text("1 confirmed", timeout=20_000)
+    expect(page.locator("#rollout")).to_contain_text("1 confirmed")
     expect(page.locator("#rollout")).to_contain_text(f"{second} failed knows nothing")
     screenshot(page, "rollout")
 

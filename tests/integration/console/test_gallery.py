@@ -32,7 +32,7 @@ def test_edits_reach_devices_only_when_published(browser, tmp_path):
     with curating(tmp_path) as client, logged_in(browser, client) as page:
         page.goto(f"{client.url}/gallery")
         page.get_by_role("link", name=re.compile(CATEGORY)).click()
-        page.wait_for_load_state("networkidle")
+        page.wait_for_url(f"**/gallery/{CATEGORY}*")  # with its scripts
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")

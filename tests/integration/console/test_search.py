@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from edge.imaging import image
 from edge.shipped.examples import shipped
@@ -61,19 +62,18 @@ def test_dropped_crop_of_the_video_shows_the_right_item_first(client, page, fram
     page.goto(f"{client.url}/search")
     transfer = page.evaluate_handle(_TRANSFER, base64.b64encode(crop).decode())
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
-    page.wait_for_selector(".object")
-    assert page.locator(".object h3").all_inner_texts() == ["Dale milk morning"]
+    expect(page.locator(".object h3")).to_have_text(["Dale milk morning"])
     first = page.locator(".near li").first
-    assert first.locator("a").get_attribute("href") == "/gallery/carton/items?item=carton-03"
+    expect(first.locator("a")).to_have_attribute("href", "/gallery/carton/items?item=carton-03")
     assert float(first.locator(".right").inner_text()) > 0.9
-    assert page.locator("#about-short").inner_text().endswith(client.services.models.load().models.gallery_id)
+    expect(page.locator("#about-short")).to_contain_text(client.services.models.load().models.gallery_id)
     # the whole frame, with keys alone
     page.set_input_files("#file", frame)
     page.check("input[value=detect]")
-    page.wait_for_selector(".object:nth-child(4)")
-    assert page.locator("#shown svg rect.halo").count() == 4
+    expect(page.locator(".object")).to_have_count(4)
+    expect(page.locator("#shown svg rect.halo")).to_have_count(4)
     page.keyboard.press("2")
-    assert page.locator(".object.chosen h3").inner_text() == "Pop cola sun"
+    expect(page.locator(".object.chosen h3")).to_have_text("Pop cola sun")
     page.keyboard.press("t")
     page.wait_for_url("**/review/**")
     with client.services.database.read() as rows:
@@ -98,9 +98,8 @@ def test_silhouette_is_drawn_and_a_bad_file_is_explained(client, page, frame, tm
     assert path.count("M") == 32
     assert path.startswith("M0 -140h320v10h-320z")
     page.set_input_files("#file", bad)
-    page.wait_for_selector("#problem:not([hidden])")
-    assert "no picture" in page.locator("#problem").inner_text()
-    assert page.locator(".object").count() == 0
+    expect(page.locator("#problem")).to_contain_text("no picture")
+    expect(page.locator(".object")).to_have_count(0)
 
 
 def test_object_is_found_in_a_scene(client, page, frame, tmp_path):
@@ -110,10 +109,15 @@ def test_object_is_found_in_a_scene(client, page, frame, tmp_path):
     page.set_input_files("[data-slot=query] .file", crop)
     page.set_input_files("[data-slot=scene] .file", frame)
     page.wait_for_selector("#heat:not([hidden]) svg rect.halo")
-    assert "no finder; train one" in page.locator("#says").inner_text()
-    shown = page.locator("#heat svg rect.halo")
+    expect(page.locator("#says")).to_contain_text("found it")
+    is_over_the_object(page)
+    page.select_option("#way", "similarity")
+    expect(page.locator("#says")).to_contain_text("Similarity map")
+    is_over_the_object(page)
+
+
+def is_over_the_object(page):
+    shown = page.locator("#heat svg rect.halo").first
     x, y, wide, high = (float(shown.get_attribute(name)) for name in ("x", "y", "width", "height"))
     assert BOX[0] < x + wide / 2 < BOX[2]
     assert BOX[1] < y + high / 2 < BOX[3]
-    page.select_option("#way", "finder")
-    page.wait_for_selector("#problem:not([hidden])")

@@ -25,9 +25,8 @@ def test_several_files_are_uploaded_and_a_bad_one_is_named(tmp_path, browser):
         page.keyboard.press("Enter")
         page.wait_for_url("**/sets/1")
         page.set_input_files("#files", [*files, bad])
-        page.wait_for_selector("#upload-show:not([hidden])")
-        assert page.inner_text("#upload-says") == "6 added · 1 not usable"
-        assert "page.jpg" in page.inner_text("#uploads .bad")
+        expect(page.locator("#upload-says")).to_have_text("6 added · 1 not usable")
+        expect(page.locator("#uploads .bad")).to_contain_text("page.jpg")
         page.click("#upload-show")
         expect(page.locator("#pictures img")).to_have_count(6)
         for number in range(6):
@@ -35,13 +34,33 @@ def test_several_files_are_uploaded_and_a_bad_one_is_named(tmp_path, browser):
         page.set_input_files("#files", files)
         expect(page.locator("#upload-says")).to_have_text("0 added · 6 there already")
         page.click("#pictures a >> nth=0")
-        page.wait_for_selector("figure.large img")
+        page.wait_for_url("**/pictures/*")  # with its scripts
         page.keyboard.press("ArrowRight")
         page.wait_for_url("**/pictures/2")
         page.goto(f"{client.url}/sets/1")
         page.click("[data-opens=delete-set]")
-        assert "6 picture files" in page.inner_text("#delete-set")
+        expect(page.locator("#delete-set")).to_contain_text("6 picture files")
         page.click("#delete-set .danger")
         page.wait_for_url("**/sets")
-        assert "No sets yet" in page.inner_text("main")
+        expect(page.locator("main")).to_contain_text("No sets yet")
         assert not [path for path in tmp_path.rglob("*.jpg") if "uploads" in path.parts]
+
+
+def test_what_a_dialog_is_told_lies_in_front_of_it(tmp_path, browser):
+    with running_console(tmp_path) as client, logged_in(browser, client, 390, 844) as page:
+        client.send("POST", "/api/v1/sets", {"name": "Shelf"})
+        page.goto(f"{client.url}/sets")
+        page.keyboard.press("n")
+        page.get_by_role("textbox", name="Name").fill("Shelf")
+        page.keyboard.press("Enter")
+        expect(page.locator(".toast.bad")).to_contain_text("there is a set 'Shelf'")
+        page.locator("#new-set [data-closes]").click()
+        page.locator(".toast.bad button").click()  # it stays when the dialog closes
+        expect(page.locator(".toast")).to_have_count(0)
+        page.keyboard.press("n")
+        page.context.clear_cookies()  # as if the session had ended
+        page.get_by_role("textbox", name="Name").fill("Freezer")
+        page.keyboard.press("Enter")
+        expect(page.locator("dialog[open] .toast.bad")).to_contain_text("You are logged out. Log in in another tab")
+        page.locator(".toast.bad button").click()  # also in front of the dialog, which keeps what was typed
+        expect(page.get_by_role("textbox", name="Name")).to_have_value("Freezer")

@@ -6,6 +6,7 @@ import re
 from importlib.resources import files
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.console_browser import logged_in
 from tests.console_samples import running_console
@@ -27,8 +28,15 @@ def client(tmp_path, monkeypatch):
 
 def faults(page):
     """Return what axe finds to be serious."""
+    page.wait_for_load_state("load")  # with its style
     page.evaluate(AXE)
     return page.evaluate(SERIOUS)
+
+
+def reads(page, state):
+    """Wait until the page, which reads itself again with each state of the job, shows this one, with its scripts."""
+    page.locator(".badge", has_text=state).wait_for()
+    page.wait_for_load_state("load")
 
 
 def start(page, client):
@@ -50,12 +58,13 @@ def test_training_is_watched_to_its_wrong_answers(browser, client):
         page.get_by_text("trained 1/2: 100%").first.wait_for()
         page.locator("#curves .uplot").first.wait_for()
         page.get_by_text("Numbers of trained").click()
-        assert page.get_by_role("rowheader", name="1", exact=True).count() == 1
+        expect(page.get_by_role("rowheader", name="1", exact=True)).to_have_count(1)
         assert faults(page) == []
         (job.folder / "go").touch()
-        page.locator(".badge", has_text="done").wait_for()  # the page reads itself again
+        reads(page, "done")
         page.get_by_text("Numbers of trained").click()
         page.get_by_role("rowheader", name="2", exact=True).wait_for()
+        page.wait_for_load_state("load")  # with its scripts
         page.keyboard.press("r")
         page.get_by_role("heading", name="How good is Fruit?").wait_for()
         assert faults(page) == []
@@ -66,18 +75,18 @@ def test_training_is_watched_to_its_wrong_answers(browser, client):
 def test_stop_is_asked_in_a_dialog_and_resumed(browser, client):
     with logged_in(browser, client, 390, 844) as page:
         job = start(page, client)
-        page.locator(".badge", has_text="running").wait_for()
+        reads(page, "running")
         page.get_by_role("button", name="Stop…").press("Enter")
-        assert page.locator("dialog#stop").get_by_text("Resume").count() == 1
+        expect(page.locator("dialog#stop").get_by_text("Resume")).to_have_count(1)
         assert faults(page) == []
         page.get_by_role("button", name="Stop it").press("Enter")
-        page.locator(".badge", has_text="stopped").wait_for()
+        reads(page, "stopped")
         page.get_by_role("button", name="Resume").press("Enter")
-        page.locator(".badge", has_text="running").wait_for()
+        reads(page, "running")
         (job.folder / "go").touch()
-        page.locator(".badge", has_text="done").wait_for()
+        reads(page, "done")
         page.get_by_role("button", name="Install and activate…").click()
-        assert "runs nothing now" in page.locator("dialog#install").inner_text()
+        expect(page.locator("dialog#install")).to_contain_text("runs nothing now")
         page.get_by_role("button", name="Leave it").click()
         page.get_by_role("button", name="Delete…").click()
         page.get_by_role("button", name="Delete it").click()
@@ -94,11 +103,11 @@ def test_two_runs_are_compared(browser, client):
         assert jobs.wait(job_id, WAIT_S).state == "done"
     with logged_in(browser, client) as page:
         page.goto(f"{client.url}/training")
-        assert page.get_by_role("button", name="Compare").is_disabled()
+        expect(page.get_by_role("button", name="Compare")).to_be_disabled()
         for name in ("Run 2", "Run 3"):
             page.get_by_role("checkbox", name=f"Compare {name}").check()
         assert faults(page) == []
         page.get_by_role("button", name="Compare").click()
         page.locator("#curves .uplot").first.wait_for()
-        assert page.get_by_role("row", name="optimiser.epochs 3 2").count() == 1
+        expect(page.get_by_role("row", name="optimiser.epochs 3 2")).to_have_count(1)
         assert faults(page) == []

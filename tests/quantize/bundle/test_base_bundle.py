@@ -1,5 +1,7 @@
 """Packing on a base bundle: models that are not replaced are copied byte for byte."""
 
+from dataclasses import replace
+
 import pytest
 
 from edge.bundle.bundle import read_bundle
@@ -58,12 +60,19 @@ def test_base_models_are_copied_byte_for_byte_with_rules_and_probes(base, only_c
     assert all(result.passed for result in results)
 
 
-def test_model_with_the_same_file_name_is_not_overwritten(base, only_cans, data, exported, tmp_path):
-    from dataclasses import replace
-
-    with pytest.raises(QuantizeError, match=r"models/embedder.fp32.onnx is also in base bundle base"):
-        pack.pack(pack.PackOptions("x", 2, tmp_path / "x", base=base), [replace(only_cans, name="embedder")], data)
+@pytest.mark.parametrize("form", ["fp32", "ort-u8"])
+def test_model_with_the_name_of_a_kept_one_is_refused(base, only_cans, data, tmp_path, form):
+    clash = replace(only_cans, name="embedder", ship=form, forms={form: only_cans.forms["fp32"]})
+    with pytest.raises(QuantizeError, match="embedder is also in base bundle base; rename the run folder"):
+        pack.pack(pack.PackOptions("x", 2, tmp_path / "x", base=base), [clash], data)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("asked", [{"risk": 0.1}, {"false_accept": 0.1}, {"whiten": "auto"}, {"classifier_share": 0.2}])
+def test_an_option_without_effect_is_refused(base, exported, data, tmp_path, asked):
+    classifier = build_network("classifier", exported["classifier"], tmp_path, data, FP32, quiet)
+    with pytest.raises(QuantizeError, match="needs a new embedder; give --embedder as well"):
+        pack.pack(pack.PackOptions("x", 2, tmp_path / "x", base=base, **asked), [classifier], data)
 
 
 def test_pack_command_replaces_one_category_of_a_base_bundle(base, only_cans, data_folder, tmp_path):

@@ -21,7 +21,7 @@ from trainer.data.augment import (
 )
 from trainer.data.dataset import read_samples
 from trainer.data.pictures import load_canvases
-from trainer.recipe import Augment
+from trainer.recipe_parts import Augment
 
 SPEC = Preprocess(width=32, height=48, resize="letterbox", interpolation="area", crop_margin=0.1)
 

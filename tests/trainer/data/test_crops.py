@@ -12,7 +12,7 @@ from edge.manifest import Preprocess
 from tests.trainer.toy import write_crops, write_index
 from trainer.data.augment import canvases_to_input
 from trainer.data.crops import load_crops, recalibrate_bn, recompute_bn_statistics
-from trainer.recipe import Augment, CropData
+from trainer.recipe_parts import Augment, CropData
 
 SPEC = Preprocess(width=32, height=48, resize="letterbox", interpolation="area", crop_margin=0.1)
 

@@ -26,7 +26,7 @@ from trainer.cli import main
 from trainer.data.command import pair_sheet
 from trainer.data.data_card import Findings, Row, alike_names, make_card, shared_folder, to_json, to_markdown
 from trainer.data.duplicates import perceptual_hash
-from trainer.recipe import Split
+from trainer.recipe_parts import Split
 from trainer.tasks.classifier import train_classifier
 from trainer.tasks.detector import train_detector
 from trainer.tasks.embedder import train_embedders
@@ -151,6 +151,20 @@ def test_data_command_previews_a_new_split(tmp_path, capsys):
     assert {k: v["items"] for k, v in json.loads(capsys.readouterr().out)["splits"].items()} == {"train": 3, "val": 1}
     assert main(["data", str(tmp_path), "--split", "published"]) == 1
     assert "only cub, cars, sop, dogs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--test", "0.2"], "--test has no effect without --split"),
+        (["--split", "published", "--test", "0.2"], "--test has no effect with --split published"),
+        (["--split", "class_disjoint", "--together"], "--together has no effect with --split class_disjoint"),
+        (["--split", "stratified", "--val", "1.5"], "--val: Input should be less than 1, found 1.5"),
+    ],
+)
+def test_options_of_a_split_that_do_nothing_are_errors(tmp_path, capsys, options, message):
+    assert main(["data", str(tmp_path), *options]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_together_keeps_near_duplicates_in_one_split(tmp_path, capsys):

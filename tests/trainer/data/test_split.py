@@ -10,7 +10,7 @@ import pytest
 from dataset_formats.records import AnnotatedPicture, NamedBox, Sample
 from edge.errors import TrainError
 from trainer.data.split import assign_splits, resplit, resplit_pictures
-from trainer.recipe import Split
+from trainer.recipe_parts import Split
 
 
 def samples(items: dict[str, int], category: str = "jar") -> list[Sample]:

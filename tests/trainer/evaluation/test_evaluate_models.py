@@ -12,14 +12,15 @@ import pytest
 
 from edge.errors import TrainError
 from edge.manifest import OpenSet, Preprocess
+from tests.trainer.catalogue.test_embed_gallery import write_bundle
 from tests.trainer.toy import write_crops, write_scenes
 from trainer.data.detection_sample import DetectionSample
 from trainer.data.pictures import Pictures
 from trainer.evaluation import evaluate_models
 from trainer.evaluation.evaluate_models import confusions, evaluate_chain, evaluate_detector
 from trainer.evaluation.evaluation_set import load_evaluation_set
-from trainer.evaluation.model_chain import ModelChain, embed_references, open_peer
-from trainer.evaluation.predictions import query_results
+from trainer.evaluation.model_chain import ModelChain, chain_of_bundle, embed_references, open_peer
+from trainer.evaluation.predictions import predict_queries, query_results
 from trainer.tasks.detector import scene_canvases
 
 
@@ -113,6 +114,33 @@ def test_without_a_classifier_the_true_category_is_searched(evaluation_set):
     assert "coarse" not in table
     assert table["end_to_end"]["top_1"]["mean"] == 1.0
     assert "at_shipped_thresholds" not in table["open_world"]
+
+
+def test_a_picture_of_query_and_gallery_is_embedded_once(tmp_path):
+    both = load_evaluation_set(write_crops(tmp_path), None, "train,val", "train", share=0.5, seed=1)
+    embedded = []
+
+    def counting(images):
+        embedded.extend(images)
+        return by_place(images)
+
+    rules = {name: OpenSet() for name in ("red", "blue")}
+    chain = ModelChain("counting", ("blue", "red"), by_colour, {"red": counting, "blue": counting}, open_sets=rules)
+    predictions = predict_queries(chain, both, embed_references(chain, both), timed=0)
+    fresh = ~np.isin(both.query_ids, both.gallery_ids)
+    assert len(embedded) == len(both.gallery) + fresh.sum() < len(both.gallery) + len(both.queries)
+    plain = ModelChain("plain", ("blue", "red"), by_colour, {"red": by_place, "blue": partial(by_place)})
+    again = predict_queries(plain, both, {}, timed=0)
+    for category in ("red", "blue"):
+        rows, vectors = predictions.of_category(category)
+        assert np.array_equal(vectors[np.argsort(rows)], again.of_category(category)[1])
+
+
+def test_categories_of_one_embedder_share_its_function(tmp_path):
+    """As on a device: such a category is searched beside a likely one."""
+    write_bundle(tmp_path / "bundle", ["red", "blue"])
+    chain = chain_of_bundle("shared", tmp_path / "bundle")
+    assert chain.embed["red"] is chain.embed["blue"]
 
 
 def test_confusion_names_true_item_and_nearest_item(evaluation_set):

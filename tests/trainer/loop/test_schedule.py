@@ -12,7 +12,8 @@ from tests.trainer.toy import classifier_recipe, write_crops
 from trainer.loop.checkpoint import BEST_FILE
 from trainer.loop.schedule import BestSoFar, best_so_far, count_plateaus, learning_rate, watched_values
 from trainer.models.networks import load_model
-from trainer.recipe import DetectorRecipe, Optimiser
+from trainer.recipe import DetectorRecipe
+from trainer.recipe_parts import Optimiser
 from trainer.tasks.classifier import ClassifierTask, train_classifier
 
 PUBLISHED = Optimiser(name="sgd", lr=0.1, schedule="plateau", watch="loss_val", patience=2, decay=0.5, stop_after=4)

@@ -15,7 +15,7 @@ from edge.inference.postprocess import decode_ltrb
 from edge.manifest import Head, Preprocess
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import ModelCard, build_model, freeze_parts, load_model, pool_grid, save_model
-from trainer.recipe import Backbone
+from trainer.recipe_parts import Backbone
 
 SMALL = "mobilenetv4_conv_small_050"
 

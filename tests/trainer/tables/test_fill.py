@@ -27,7 +27,9 @@ def test_mean_and_interval_over_seeds(tmp_path):
     assert found["sd"] == pytest.approx(0.1)
     assert found["interval"] == pytest.approx([0.8 - 4.30 * 0.1 / 3**0.5, 0.8 + 4.30 * 0.1 / 3**0.5])
     assert report == json.loads((tmp_path / "out/table.json").read_text())
-    assert "| b | 3 | 0.800 ± 0.100 |" in (tmp_path / "out/table.md").read_text()
+    page = (tmp_path / "out/table.md").read_text()
+    assert "| b | 3 | 0.800 ± 0.100 [0.552, 1.048] |" in page
+    assert "backbone tf_efficientnet_lite0, weights package, pixels as published, epochs as published." in page
 
 
 def test_a_stopped_table_goes_on_where_it_was(tmp_path):
@@ -36,6 +38,45 @@ def test_a_stopped_table_goes_on_where_it_was(tmp_path):
     fill_table(table_of(measured), request, [0], ["a"])
     fill_table(table_of(measured), request, [0, 1], None)
     assert measured == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+
+
+def test_rows_and_seeds_of_earlier_calls_stay(tmp_path):
+    request = Request(tmp_path / "data", tmp_path / "out")
+    fill_table(table_of([]), request, [0, 1], ["b"])
+    report = fill_table(table_of([]), request, [2], ["a"])
+    assert [(row["method"], row["seeds"]) for row in report["rows"]] == [("a", [2]), ("b", [0, 1])]
+
+
+def test_rows_of_older_versions_are_read(tmp_path):
+    """They did not note their machine, and their request not what the data held."""
+    request = Request(tmp_path / "data", tmp_path / "out")
+    fill_table(table_of([]), request, [0], ["a"])
+    (request.runs / "a-0/measures.json").write_text('{"measures": {"R@1": 0.25}, "cpu_s": 3.5}')
+    note = json.loads((tmp_path / "out/request.json").read_text())
+    (tmp_path / "out/request.json").write_text(json.dumps({key: note[key] for key in note if key != "content"}))
+    report = fill_table(table_of([]), request, [0], None)
+    assert report["rows"][0]["measures"]["R@1"]["mean"] == 0.25
+    assert "a machine that was not noted" in report["measured"]
+
+
+def test_rows_of_changed_data_are_not_mixed(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "data/out"
+    data.mkdir()
+    (data / "1.jpg").write_bytes(b"a picture")
+    for method in ("a", "b"):  # what the table itself writes into the folder is no change
+        fill_table(table_of([]), Request(data, out), [0], [method])
+    (data / "2.jpg").write_bytes(b"another")
+    with pytest.raises(TrainError, match="pictures or labels were added or changed"):
+        fill_table(table_of([]), Request(data, out), [1], None)
+
+
+def test_a_first_try_that_measured_nothing_binds_nothing(tmp_path):
+    def fails(*_):
+        raise TrainError("not found; give a data set")
+
+    with pytest.raises(TrainError, match="not found"):
+        fill_table(replace(table_of([]), measure=fails), Request(tmp_path / "typo", tmp_path / "out"), [0], None)
+    assert fill_table(table_of([]), Request(tmp_path / "data", tmp_path / "out"), [0], None)["rows"]
 
 
 def test_rows_of_two_machines_are_named(tmp_path, monkeypatch):

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from dataset_formats.records import Sample
+from edge.errors import TrainError
+from edge.imaging.image import encode_image
+from edge.manifest import Preprocess
 from trainer.tables import retrieval_measures as module
 from trainer.tables.retrieval_measures import measure_names, retrieval_measures
+from trainer.tables.trained_vectors import vectors_of
 
 KS = (1, 2, 4, 8, 16, 32)
 
@@ -70,3 +76,13 @@ def test_queries_that_are_all_alone_have_no_measures():
     assert retrieval_measures(np.eye(3, dtype=np.float32), ["a", "b", "c"]) == {}
     with pytest.raises(ValueError, match="3 and 3 vectors, 2 and 2 items"):
         retrieval_measures(np.eye(3, dtype=np.float32), ["a", "b"])
+
+
+def test_vectors_that_are_no_numbers_are_an_error(tmp_path):
+    """A query without a direction would be left out of every mean."""
+    (tmp_path / "a.png").write_bytes(encode_image(np.full((32, 32, 3), 90, np.uint8), ".png"))
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 4))
+    torch.nn.init.constant_(network[1].bias, float("nan"))
+    spec = Preprocess(width=32, height=32, resize="stretch", mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(TrainError, match="1 of 1 vectors are not finite"):
+        vectors_of(network, [Sample(tmp_path / "a.png", "test", "jar", "one")], spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from dataset_formats.coco.reader import write_coco
 from dataset_formats.records import Annotation, NamedBox
+from edge.errors import TrainError
 from edge.imaging.image import encode_image
 from edge.manifest import Preprocess
 from trainer.data.dataset import read_scenes
@@ -69,3 +71,13 @@ def test_detector_of_several_labels_is_evaluated_item_by_item(scenes, tmp_path, 
     assert table["by_item"]["jam"]["map50"] == pytest.approx(1.0)  # the false one ranks after the right one
     assert table["item_map50"] == 1.0
     assert json.dumps(table)
+
+
+def test_a_run_of_unreadable_pictures_spoils_no_other(scenes, caplog):
+    listed, names = read_scenes(scenes, class_agnostic=False)
+    absent = [replace(listed[0], path=scenes.parent / f"absent-{number}.png") for number in range(40)]
+    _, truths, kept = detect_in_scenes(FixedDetector(), CARD, [*absent, listed[1]], names)
+    assert ([one.path.name for one in kept], len(truths)) == (["1.png"], 1)
+    assert sum("absent-" in line for line in caplog.messages) == 40
+    with pytest.raises(TrainError, match=r"none of 40 pictures can be read; the first: .*absent-0\.png"):
+        detect_in_scenes(FixedDetector(), CARD, absent, names)

@@ -11,9 +11,9 @@ from edge.errors import TrainError
 from tests.trainer.toy import INPUT, embedder_recipe, write_crops, write_index
 from trainer.data.augment import canvases_to_input
 from trainer.data.crops import load_crops
+from trainer.embedder_recipe import EmbedderRecipe
 from trainer.model_setup import card_of, preprocess_of
 from trainer.models.networks import build_model, load_model
-from trainer.recipe import EmbedderRecipe
 from trainer.tasks.embedder import SINGLE_ITEMS, EmbedderTask, train_embedders
 from trainer.tasks.finetune import fit_projection, imprint_centres, load_centres
 

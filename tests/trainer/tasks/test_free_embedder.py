@@ -51,6 +51,37 @@ def test_run_is_an_embedder_of_all_categories(run):
     assert 0 < card.metrics["recall_1_train"] <= 1
 
 
+def test_one_run_for_each_category_where_the_recipe_asks(recipe, tmp_path):
+    command = [
+        "embedder",
+        "-c",
+        str(recipe),
+        "-o",
+        str(tmp_path),
+        "--free",
+        "average",
+        "--set",
+        "one_per_category=true",
+    ]
+    assert main(command) == 0
+    assert [load_model(tmp_path / name)[1].categories for name in ("blue", "red")] == [["blue"], ["red"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("heads=[class,local]", "--free trains nothing: heads of the recipe would have no effect"),
+        ("loss=triplet", "--free trains nothing: loss"),
+        ("init_from=runs/x", "--free trains nothing: init_from"),
+        ("dim=64", "remove dim 64 from the recipe, or give it as --dim"),
+    ],
+)
+def test_what_only_training_gives_is_refused(recipe, tmp_path, capsys, key, message):
+    command = ["embedder", "-c", str(recipe), "-o", str(tmp_path), "--free", "scda", "--set", key, "--set", "width=8"]
+    assert main(command) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_int8_form_keeps_the_object_mask_in_fp32(run, tmp_path):
     network, card = load_model(run)
     fp32, int8 = tmp_path / "e.fp32.onnx", tmp_path / "e.int8.onnx"

@@ -13,7 +13,7 @@ from trainer.data.masks import MaskedPictures
 from trainer.model_setup import preprocess_of
 from trainer.models.localiser_network import Localiser
 from trainer.models.networks import load_card, load_model
-from trainer.recipe import Augment
+from trainer.recipe_parts import Augment
 from trainer.tasks.localiser import LocaliserTask, iou_of_masks, mask_loss, train_localiser, true_masks
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -29,7 +29,8 @@ from trainer.models.networks import load_model
 from trainer.pasting.cutout_command import predict_mask
 from trainer.pasting.cutouts import Cutout
 from trainer.pasting.mask_sources import Mask, MaskSource, context_window, main_parts
-from trainer.recipe import Augment, Input, LocaliserRecipe, MaskData, Optimiser
+from trainer.recipe import LocaliserRecipe
+from trainer.recipe_parts import Augment, Input, MaskData, Optimiser
 from trainer.synthetic.render import unpremultiply
 from trainer.tasks.finder_torch import load_finder
 from trainer.tasks.localiser import train_localiser
