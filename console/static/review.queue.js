@@ -20,6 +20,7 @@ export class DecisionQueue {
    */
   constructor(set, user, { answered, refused, changed, shown }) {
     this.path = `/api/v1/review/${set}/decisions`;
+    this.user = user;
     this.prefix = `${PREFIX}/${user}/${set}/`;
     Object.assign(this, { answered, refused, changed, shown });
     this.waiting = this.#stored();
@@ -81,13 +82,13 @@ export class DecisionQueue {
     if (this.sending || !this.waiting.length) return;
     this.sending = true;
     const batch = this.#batch();
-    const body = { decisions: batch.map(bare), shown: this.shown() };
+    const body = { decisions: batch.map(bare), shown: this.shown(), by: this.user };
     let why = "";
     try {
       const response = await fetch(this.path, { method: "POST", headers: { "Content-Type": "application/json", Accept: "application/json" }, body: JSON.stringify(body), signal: AbortSignal.timeout(30000) });
       const answer = await response.json().catch(() => ({}));
       if (response.ok) this.#confirm(batch, answer);
-      else why = this.#failed(batch, response.status, answer.error || `the console answered ${response.status}`);
+      else why = this.#failed(batch, response.status, answer.error || `the console answered ${response.status}`, answer.reason);
     } catch {
       why = "the console cannot be reached";
     }
@@ -115,8 +116,8 @@ export class DecisionQueue {
     for (const entry of batch) if (outcomes.has(entry.decision.id)) this.answered(entry.decision, outcomes.get(entry.decision.id), answer);
   }
 
-  #failed(batch, status, text) {
-    if (status === 401) return "log in again; they are kept";
+  #failed(batch, status, text, reason) {
+    if (status === 401) return reason === "another_user" ? text : "log in again; they are kept";
     if (status >= 500 || status === 429 || status === 408) return text;
     if (batch.length > 1) { this.alone = true; return "one of them was refused"; } // find which one
     this.#remove(batch[0]);
@@ -126,7 +127,7 @@ export class DecisionQueue {
 
   #sendLast() { // the tab closes: whatever arrives need not wait for the next visit
     const batch = this.#batch();
-    if (batch.length) fetch(this.path, { method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ decisions: batch.map(bare) }) }).catch(() => {});
+    if (batch.length) fetch(this.path, { method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ decisions: batch.map(bare), by: this.user }) }).catch(() => {});
   }
 
   #stored() {

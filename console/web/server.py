@@ -47,7 +47,7 @@ _BUSY_S = 5  # after which somebody who found the console busy may try again
 
 _STATUS = {
     "not_found": 404, "conflict": 409, "invalid": 422, "denied": 403, "too_large": 413, "busy": 503, "missing": 503,
-    "limited": 429, "storage": 507, "wrong_password": 401, "slow": 408, "unsupported": 415,
+    "limited": 429, "storage": 507, "wrong_password": 401, "another_user": 401, "slow": 408, "unsupported": 415,
 }  # fmt: skip
 _PICTURE_STATUS = {"too_large": 413, "not_a_picture": 415, "busy": 503}
 _HEADERS = {

@@ -106,7 +106,7 @@ class Commands:
         now, keep_s = self.now(), 0.0 if order.verb == RESTART_CAMERA else order.keep_s
         until = now + keep_s if keep_s else None
         request = Request(id=secrets.token_hex(8), by=order.by, at=now, until=until, arguments=order.arguments)
-        available, topic, payload = self._message(device, order.verb, request)
+        topic, payload = self._message(device, order.verb, request)
         if len(payload) > LARGEST_REQUEST_BYTES:
             raise CommandError(f"the command has {len(payload)} bytes; send at most {LARGEST_REQUEST_BYTES}")
         if until is not None:
@@ -115,7 +115,7 @@ class Commands:
             raise CommandError(
                 f"{records.MOST_KEPT} commands wait for device {device} already: edge-sync commands; withdraw some"
             )
-        if available is False and until is not None:
+        if until is not None and self._is_off(device):  # read after the command is stored: it may connect meanwhile
             return Ordered(request.id, is_sent=False, until=until)
         return Ordered(request.id, self._send(request, topic, payload), until)
 
@@ -202,24 +202,28 @@ class Commands:
         with self.database.reading() as db:
             kept = records.kept_commands(db, device, self.now())
         for verb, request in kept:
-            _, topic, payload = self._message(device, verb, request)
+            topic, payload = self._message(device, verb, request)
             if not self._send(request, topic, payload):
                 return  # the connection is gone; the device's next one, or the server's, begins again
             self.counters.add("commands_delivered")
 
-    def _message(self, device: str, verb: str, request: Request) -> tuple[bool | None, str, bytes]:
-        """Return whether a device is connected, and the topic and payload of a command to it."""
+    def _is_off(self, device: str) -> bool:
         with self.database.reading() as db:
-            known, available, site = contact_of(db, device) if is_device_id(device) else (False, None, None)
+            return contact_of(db, device)[1] is False
+
+    def _message(self, device: str, verb: str, request: Request) -> tuple[str, bytes]:
+        """Return the topic and payload of a command to a device."""
+        with self.database.reading() as db:
+            known, _, site = contact_of(db, device) if is_device_id(device) else (False, None, None)
         if not known:
             raise UnknownDeviceError(f"no device {device[:80]!r} has reported; edge-sync devices lists those that did")
         if verb != RESTART_CAMERA:
-            return available, device_topic(device, f"cmd/{verb}", self.prefix), canonical_json(request)
+            return device_topic(device, f"cmd/{verb}", self.prefix), canonical_json(request)
         if site is None or not _LEVEL.fullmatch(site):
             raise CommandError(f"device {device} did not report the site of its configuration; is `edge run` set up?")
         fields: Mapping[str, Any] = {**request.arguments, "id": request.id}
         topic = f"{self.topic_root}/{site}/{device}/cmd/{verb}"
-        return available, topic, json.dumps(fields, separators=(",", ":")).encode()
+        return topic, json.dumps(fields, separators=(",", ":")).encode()
 
 
 def read_order(tree: Any) -> Order:

@@ -39,6 +39,8 @@ def _valued(call: Call, rows: sqlite3.Connection, set_id: int, crops: tuple[Queu
 
 def _decide(call: Call) -> Answer:
     set_id, services = call.path["set_id"], call.services
+    if call.body.by not in (None, call.user.name):
+        raise ConsoleError("another_user", f"{call.body.by} decided this; log in as {call.body.by}: it is kept")
     decisions = [_decision(one) for one in call.body.decisions]
     outcomes = services.review.decide(call.now_s, call.user.name, set_id, decisions)
     with services.database.read() as rows:

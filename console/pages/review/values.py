@@ -60,6 +60,7 @@ class DecisionsBody(_Body):
 
     decisions: list[DecisionBody] = Field(max_length=MOST_DECISIONS)
     shown: list[Id] = Field(default=[], max_length=200)  # crops whose proposals the client wants to know after it
+    by: Text | None = None  # who decided; nobody else can send them, such as whoever logs in later in that browser
 
 
 class AgainBody(_Body):

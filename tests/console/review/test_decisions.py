@@ -66,6 +66,18 @@ def test_same_decision_of_two_people_is_no_conflict(client, set_id):
     assert outcome(decide(client, set_id, "mine", [first], **RED))["conflicts"] == []
 
 
+def test_what_one_decided_is_not_stored_as_anothers(client, set_id):
+    """A browser keeps what was not sent; somebody else may be logged in when it is."""
+    seen = [{"id": one["id"], "version": one["version"]} for one in crops(client, set_id)[:1]]
+    body = {"decisions": [{"id": "d1", "crops": seen, "state": "nothing"}], "by": "eve"}
+    refused = client.send("POST", f"/api/v1/review/{set_id}/decisions", body)
+    assert (refused.status, refused.json["reason"]) == (401, "another_user")
+    assert refused.json["error"] == "eve decided this; log in as eve: it is kept"
+    assert len(crops(client, set_id)) == 4
+    del body["by"]  # another program, which keeps nothing
+    assert client.send("POST", f"/api/v1/review/{set_id}/decisions", body).status == 200
+
+
 def test_crop_of_another_set_is_gone(client, set_id, tmp_path):
     other = patch_set(client, tmp_path, [["red*9"]], "other")
     theirs = crops(client, other)

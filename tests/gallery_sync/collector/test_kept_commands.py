@@ -66,6 +66,20 @@ def test_command_waits_and_is_sent_once_the_device_connects(desk):
     assert desk.count("commands_delivered") == 1
 
 
+def test_device_that_connects_while_its_command_is_stored_gets_it(desk):
+    store, connected = desk.writer.call, []
+
+    def connects_before(job, wait_s=0.0):
+        if not connected:
+            connected.append(True)
+            desk.connect()
+        return store(job, wait_s)
+
+    desk.writer.call = connects_before
+    ordered = desk.order()
+    assert (ordered.is_sent, desk.sent_ids()) == (True, [ordered.id])
+
+
 def test_kept_commands_keep_their_order(desk):
     ids = []
     for verb in ("rollback", "sync", "prove"):
