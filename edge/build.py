@@ -145,12 +145,18 @@ def load_best_models(
 
 
 def device_prover(config: DeviceConfig, gpu: GpuEngines) -> Prove:
-    """Return what proves bundles for a device. What TensorRT builds for minutes is built first, and logged."""
+    """Return what proves bundles for a device, with the promise that its configuration asks for.
+
+    What TensorRT builds for minutes is built first, and logged.
+    """
     prove = prover(proof_options(config.engine, config.state_dir), config.state_dir)
 
     def build_and_prove(bundle: Path, gallery: Path | None) -> list[str]:
+        whole = read_bundle(bundle, verify=False)  # whoever proves it verified it
+        for embedder in whole.manifest.embedders:
+            at_operating_point(embedder.rules, config.gallery)
         if config.engine.backend in BUILDING_BACKENDS:
-            gpu.prepare_trial(read_bundle(bundle, verify=False))  # whoever proves it verified it
+            gpu.prepare_trial(whole)
         return prove(bundle, gallery)
 
     return build_and_prove

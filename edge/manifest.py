@@ -321,6 +321,11 @@ class EmbedderModel(_Model):
             )
         return self
 
+    @property
+    def rules(self) -> dict[str, OpenSet]:
+        """Return the rule of each category; that of a category without one has the default thresholds."""
+        return {name: OpenSet() for name in self.categories} | self.open_set
+
     def compatible_gallery(self, category: str, space_id: str) -> CompatibleGallery | None:
         """Return how to search a gallery of another space; None if the spaces are not compatible."""
         return next((c for c in self.compatible if (c.category, c.space_id) == (category, space_id)), None)

@@ -107,7 +107,7 @@ def load_gallery(
     """
     loader = _Loader(previous or LoadedGallery(), cache, kind, together=manifest.classifier is None)
     for model in manifest.embedders:
-        loader.loaded.open_sets.update(model.open_set)
+        loader.loaded.open_sets.update(model.rules)
         if gallery is not None:
             loader.load(model, gallery)
     return loader.loaded

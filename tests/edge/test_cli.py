@@ -188,6 +188,14 @@ def test_every_key_of_the_schema_is_described(capsys):
     assert schema["properties"]["health"]["description"] == "null: no health server"
 
 
+@pytest.mark.parametrize("asked", ["risk", "false_accept"])
+def test_activation_refuses_a_bundle_that_cannot_keep_the_promise(asked, device, capsys):
+    device.write_text(device.read_text() + f"gallery: {{{asked}: 0.05}}\n")
+    assert main(["bundle", "activate", "-c", str(device)]) == 1
+    said = capsys.readouterr().err
+    assert f"category 'tyre': gallery.{asked} is 0.05, and the bundle has no such thresholds: remove the key" in said
+
+
 def test_activation_runs_the_probes_on_the_configured_engine(device, capsys):
     device.write_text(device.read_text() + "engine: {backend: tensorrt}\n")
     assert main(["bundle", "activate", "-c", str(device)]) == 1
