@@ -31,6 +31,7 @@ def small_bundle(folder: Path, number: int, *, wrong_probes: bool = False) -> Pa
     manifest |= {
         "bundle_id": f"demo-{number}",
         "sequence": number,
+        "finder": None,
         "runtimes": sorted({model["ship"] for model in models}),
         "probes": _some_probes(manifest["probes"], wrong=wrong_probes),
         "scene_probes": manifest["scene_probes"][:1],

@@ -27,7 +27,7 @@ PAGE = ROOT / "docs/how-to/engine-plugins.md"
 def smaller_bundle(folder: Path) -> Path:
     """The demo bundle's classifier and one embedder: a trial of a few seconds."""
     manifest = json.loads((ROOT / "demo/bundle/bundle.json").read_text())
-    manifest["detector"], manifest["scene_probes"] = None, []
+    manifest["detector"], manifest["finder"], manifest["scene_probes"] = None, None, []
     manifest["embedders"] = [one for one in manifest["embedders"] if one["categories"] == ["can"]]
     manifest["probes"] = [probe for probe in manifest["probes"] if probe["category"] == "can"]
     shutil.copytree(ROOT / "demo/bundle", folder)

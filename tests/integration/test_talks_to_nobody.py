@@ -124,6 +124,7 @@ ALONE = {
 OF_THE_FLEET = {
     "edge-sync devices": "--fleet http://127.0.0.1:{port}",
     "edge-sync device": "one --fleet http://127.0.0.1:{port}",
+    "edge-sync commands": "--fleet http://127.0.0.1:{port}",
     "edge-sync send": "sync one --fleet http://127.0.0.1:{port} --by ann --wait 0s",
 }
 # there is no such key, no hawkBit; what devices run stays; the rollout is complete;
