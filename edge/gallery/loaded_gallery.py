@@ -13,10 +13,6 @@ import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge.errors import GalleryError
 from edge.gallery.attributes import Attributes, read_attributes
 from edge.gallery.changes import Changes, Digests, find_changes
 from edge.gallery.generation import Gallery
@@ -30,6 +26,10 @@ from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 log = logging.getLogger(__name__)
 
 _MAX_CHANGED = 0.5  # of the rows: with more, a new index takes less memory than a changed one
+_NO_SILHOUETTES = (
+    "%s: has no silhouettes, and the bundle's thresholds of category %r count them: cosines alone are compared, as for "
+    "an item without one; embed the gallery with this bundle"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,10 @@ class _Loader:
             # thresholds for an older space were fitted without silhouettes
             rule = None if declared else model.outline.get(category)
             if rule is not None and rule.counts and entry.vectors:
-                loaded.silhouettes[category] = silhouettes_for(rule, _silhouettes(gallery, category))
+                if by_item := read_silhouettes(gallery.path(category)):
+                    loaded.silhouettes[category] = silhouettes_for(rule, by_item)
+                else:
+                    log.warning(_NO_SILHOUETTES, gallery.path(category), category)
         if self._together and (small or large):
             loaded.spaces[model.space_id] = build_space_index(small, large, self._kind)
 
@@ -190,17 +193,3 @@ class _Loader:
 def _read(model: EmbedderModel, gallery: Gallery, category: str, space_id: str) -> CategoryItems:
     items = read_category(gallery.path(category), space_id, model.dim, gallery.categories[category])
     return shrink_items_to_centroid(items, model.gathering, in_place=True)
-
-
-def _silhouettes(gallery: Gallery, category: str) -> dict[str, NDArray[np.uint8]]:
-    """Read the silhouettes of a category whose thresholds were fitted with them.
-
-    Raises:
-        GalleryError: it has none.
-    """
-    if found := read_silhouettes(gallery.path(category)):
-        return found
-    raise GalleryError(
-        f"{gallery.path(category)}: has no silhouettes, and the bundle's thresholds of category {category!r} count "
-        "them; embed the gallery with this bundle, or pack the bundle with --outline off"
-    )

@@ -190,14 +190,15 @@ def test_texts_are_a_sequence_of_any_text():
         texts[6]
 
 
-def test_gallery_without_the_silhouettes_that_thresholds_count_is_refused(manifest, tmp_path):
-    """Cosines alone, at thresholds of cosine and overlap together, would name what is unknown."""
+def test_gallery_without_the_silhouettes_that_thresholds_count_is_told(manifest, tmp_path, caplog):
+    """Not refused: a localiser may find nothing in the few pictures of a new category."""
     rule = SilhouetteRule(mode="iou_only", weight=1.0)
     embedder = manifest.embedders[0].model_copy(update={"outline": {"tyre": rule}})
     weighing = manifest.model_copy(update={"embedders": [embedder]})
     plain = read_gallery(make_gallery(tmp_path / "plain"))
-    with pytest.raises(GalleryError, match="has no silhouettes, and the bundle's thresholds of category 'tyre' count"):
-        load_gallery(weighing, plain)
     assert load_gallery(manifest, plain).silhouettes == {}
+    assert caplog.text == ""
+    assert load_gallery(weighing, plain).silhouettes == {}
+    assert "has no silhouettes, and the bundle's thresholds of category 'tyre' count them" in caplog.text
     empty = read_gallery(make_gallery(tmp_path / "empty", n=0))
     assert load_gallery(weighing, empty).indexes["tyre"].search(unit_rows(1), 1) == [[]]

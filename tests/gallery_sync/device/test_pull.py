@@ -395,7 +395,8 @@ def small_demo(folder: Path) -> tuple[Path, Path]:
     probes = [one for one in tree["probes"] if one["category"] == "bottle"][:2]
     paths = {model["files"]["ort-u8"], *(one["path"] for one in probes)}
     tree |= {"embedders": [model], "probes": probes, "runtimes": ["ort-u8"], "scene_probes": []}
-    tree |= {"detector": None, "classifier": None, "files": [one for one in tree["files"] if one["path"] in paths]}
+    tree |= {"detector": None, "classifier": None, "finder": None}
+    tree |= {"files": [one for one in tree["files"] if one["path"] in paths]}
     for path in paths:
         (folder / "bundle" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(demo / "bundle" / path, folder / "bundle" / path)

@@ -198,10 +198,18 @@ def test_device_loads_the_finder_only_with_seek_configured(packed, tmp_path, cap
     slots.activate(tmp_path, slot, install_gallery(DEMO / "gallery", tmp_path))
     assert load_active_models(seeking).finder is None
     assert "has a finder of an older format (ADR 0010): recognition.seek has no effect" in caplog.text
-    slot = install_bundle(DEMO / "bundle", tmp_path)
+    slot = install_bundle(without_finder(tmp_path / "without"), tmp_path)
     slots.activate(tmp_path, slot, install_gallery(DEMO / "gallery", tmp_path))
     assert load_active_models(seeking).finder is None
     assert "has no finder: recognition.seek has no effect" in caplog.text
+
+
+def without_finder(folder):
+    """The demo's bundle, with files that no model names."""
+    shutil.copytree(DEMO / "bundle", folder)
+    tree = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(tree | {"finder": None}))
+    return folder
 
 
 def with_old_finder(packed, folder):
