@@ -287,10 +287,12 @@ def evaluate(finder: Finder, cases: list[Case]) -> dict[str, Any]:
 def report_bundle(folder: Path) -> None:
     """Evaluate a bundle's finder on scenes that it was not trained on, of items that it knows, and on photos."""
     from benchmarks.grocery import machine
+    from benchmarks.results_file import write_results
     from trainer.synthetic.items import catalogue
 
     bundle = read_bundle(folder)
-    assert bundle.manifest.finder, "the bundle has no finder"
+    if bundle.manifest.finder is None:
+        sys.exit(f"{folder}: the bundle has no finder")
     finder = open_finder(bundle.folder, bundle.manifest.finder)
     known = [item.item_id for number, item in enumerate(catalogue()) if number % 5]  # the others are only around them
     cases = {"known_items": synthetic_cases(known, 3, SCENES), "real_fruit": fruit_cases(), "real_cards": card_cases()}
@@ -299,7 +301,7 @@ def report_bundle(folder: Path) -> None:
         del one["outcomes"]
     tree = {"date": date.today().isoformat(), "machine": machine(), "bundle": bundle.manifest.bundle_id, **found}  # noqa: DTZ011
     print(json.dumps(tree, indent=1))
-    (ROOT / "benchmarks/results/find_demo.json").write_text(json.dumps(tree, indent=1) + "\n")
+    write_results(ROOT / "benchmarks/results/find_demo.json", tree)
 
 
 def share(outcomes: Any) -> dict[str, Any]:

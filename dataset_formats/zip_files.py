@@ -2,7 +2,7 @@
 
 Rules this module keeps:
 1. The directory is read only if so many entries can need it: `zipfile` makes an object of each entry at once.
-2. `METHODS` are unpacked piece by piece. The others unpack all that was read at once, whatever size is asked for.
+2. `METHODS` are unpacked piece by piece. The others ignore the requested size and unpack all that was read at once.
 """
 
 from __future__ import annotations

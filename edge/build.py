@@ -145,7 +145,7 @@ def load_best_models(
 
 
 def device_prover(config: DeviceConfig, gpu: GpuEngines) -> Prove:
-    """Return what proves bundles for a device, with the promise that its configuration asks for.
+    """Return what proves bundles for a device, and that they keep the promise of its configuration.
 
     What TensorRT builds for minutes is built first, and logged.
     """

@@ -223,7 +223,7 @@ class OpenSet(_ManifestPart):
     risk: Fraction | None = None  # target share of wrong names among all that `threshold` accepts; None: not used
     # Thresholds for shares of wrong names, {"0.01": 0.91, ...}, without those that the held-out pictures could not show
     risk_points: Annotated[dict[Name, Real], Field(max_length=100)] = {}
-    # Whether slope and midpoint were fitted on enough held-out answers; if not, no probability is told.
+    # Whether slope and midpoint were fitted on enough held-out answers; if not, answers have no probability.
     calibrated: bool = True
 
 

@@ -72,12 +72,10 @@ def parse_plain_objects(texts: Sequence[Any], max_bytes: int) -> list[dict[str, 
         and "\\" not in joined
         and joined.count("[") == 1
         and max(map(len, texts), default=0) <= max_bytes
+        and all(text.count("{") == text.count("}") for text in texts)
+        and _depth(joined.encode()) <= _PLAIN_DEPTH
     )
-    if (
-        not is_plain
-        or any(text.count("{") != text.count("}") for text in texts)
-        or _depth(joined.encode()) > _PLAIN_DEPTH
-    ):
+    if not is_plain:
         return None
     try:
         found: list[dict[str, Any]] = _PLAIN.decode(joined)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import re
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from edge.errors import SyncError
 
 FLEET_TOKEN = "FINESIGHT_FLEET_TOKEN"  # noqa: S105  the variable with the token of the fleet's server
 _BROKER_PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -86,6 +89,22 @@ def parse_broker(text: str) -> tuple[str, int, bool]:
     if parts.username is not None or parts.path.strip("/"):
         raise ValueError("expected a host and a port alone")
     return parts.hostname, port, parts.scheme == "mqtts"
+
+
+def who(arguments: argparse.Namespace) -> str:
+    """Return the name of the operator: that of `--by`, or the user name.
+
+    Raises:
+        SyncError: there is neither, or `--by` is empty.
+    """
+    if arguments.by is not None and not arguments.by.strip():  # such as of a variable that is not set
+        raise SyncError("--by: found an empty name; give yours, for the audit log")
+    if arguments.by:
+        return str(arguments.by)[:80]
+    try:
+        return getpass.getuser()[:80]
+    except (KeyError, OSError) as error:
+        raise SyncError("found no user name for you on this system; give --by NAME") from error
 
 
 def utc_now() -> datetime:

@@ -72,12 +72,12 @@ def install_pair(folder: Path, bundle: Path, gallery: Path) -> None:
     activate(state, slot, install_gallery(gallery, state))
 
 
-def last_sequence(folder: Path, *bundles: Path) -> int:
-    """Return the largest sequence number of the bundles in the folder's state and of these; 0: none can be read."""
+def last_sequence(folder: Path, bundle: Path) -> int:
+    """Return the largest sequence number of the bundles in the folder's state and of this one; 0: none can be read."""
     last = 0
-    for bundle in (*(slot_folder(folder / STATE, slot) for slot in SLOTS), *bundles):
+    for one in (bundle, *(slot_folder(folder / STATE, slot) for slot in SLOTS)):
         with suppress(BundleError):
-            last = max(last, read_bundle(bundle, verify=False).manifest.sequence)
+            last = max(last, read_bundle(one, verify=False).manifest.sequence)
     return last
 
 

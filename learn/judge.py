@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 from dataset_formats.records import Sample
@@ -20,7 +21,7 @@ from edge.types import Box, Decision
 from trainer.catalogue.items import item_id_of
 from trainer.evaluation.answers import ListedAnswer, Outcome, list_answers
 
-ENOUGH = 20  # held-out photos from which percentages are told
+ENOUGH = 20  # fewest held-out photos for percentages
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,5 +139,4 @@ def judge(bundle: Path, gallery: Path, held_out: Iterable[Sample]) -> Verdict:
         decision = recognise_image(models, image_rgb, 1, timings)
         spent.append(sum(timings.stages_ms.values()))
         answers.append(answer_of(sample, decision))
-    median = sorted(spent)[len(spent) // 2] if spent else 0.0
-    return Verdict(tuple(answers), median, unreadable=tuple(unreadable))
+    return Verdict(tuple(answers), median_high(spent or [0.0]), unreadable=tuple(unreadable))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median_high
 
 import numpy as np
 
@@ -61,8 +62,7 @@ def judge_scenes(
         asked.append(_answers_to(picture, found, crops or {}))
     answers = tuple(answer for one in asked for answer in one.answers)
     missed, extra = sum(one.missed for one in asked), sum(one.named_extra for one in asked)
-    median = sorted(spent)[len(spent) // 2] if spent else 0.0
-    verdict = Verdict(answers, median, missed, extra, tuple(unreadable))
+    verdict = Verdict(answers, median_high(spent or [0.0]), missed, extra, tuple(unreadable))
     places = {name: place for one in asked for name, place in one.places.items()}
     return SceneVerdict(verdict, places, len(asked), sum(one.is_all_right for one in asked))
 

@@ -67,8 +67,8 @@ def make_scene_plan(counts: SceneCounts, speed: Speed, minutes: float) -> SceneP
                 break
         classifier_epochs = min(max(classifier_epochs, _CLASSIFIER_EPOCHS[0]), _CLASSIFIER_EPOCHS[1])
     detector_epochs = min(max(epochs, _LEAST), max(_MOST, 2 * wanted))
-    minutes = seconds["embedders"] / 60
-    return ScenePlan(width, height, detector_epochs, px, classifier_epochs, minutes, detector_epochs >= wanted)
+    embedder_minutes, can_converge = seconds["embedders"] / 60, detector_epochs >= wanted
+    return ScenePlan(width, height, detector_epochs, px, classifier_epochs, embedder_minutes, can_converge)
 
 
 def detector_batch(pictures: int) -> int:

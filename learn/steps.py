@@ -81,7 +81,7 @@ def pack(
     Args:
         options: what a person asked for.
         sources: the networks; the embedders are run folders, named as in FALSE_ACCEPT.
-        made_from: what stands for these networks.
+        made_from: what the networks were made from; if it is the same as before, so are they.
         scenes: COCO JSON that the detector is measured on.
 
     Raises:

@@ -57,9 +57,8 @@ class ClassifierRecipe(BaseRecipe):
         3  # cells along each axis that this loss sees, so that it knows where a detail is
     )
     label_smoothing: Fraction = 0.05
-    teachers: list[Path] = Field(
-        default=[]
-    )  # run folders of classifiers of the same categories, to distil from as an ensemble
+    # Run folders of classifiers of the same categories, to distil from as an ensemble.
+    teachers: list[Path] = Field(default=[])
     distil: float = 1.0  # weight of the distillation loss
     # Length of the descriptor: principal components of the pooled trunk, which describe a crop beside its category, for
     # embedders that use them (edge-quantize pack --classifier-share). 0: none.
@@ -189,11 +188,11 @@ def _not_switched_off(idle: dict[str, Idle], written: dict[str, Any], overrides:
         before = idle_keys(TypeAdapter(Recipe).validate_python(written))
     except ValidationError:  # the file needs its overrides
         return idle
-    told = [override.partition("=")[0] for override in overrides]
+    overridden = [override.partition("=")[0] for override in overrides]
     return {
         key: found
         for key, found in idle.items()
-        if key in before or any(key == one or key.startswith(f"{one}.") for one in told)
+        if key in before or any(key == one or key.startswith(f"{one}.") for one in overridden)
     }
 
 

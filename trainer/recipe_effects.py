@@ -3,6 +3,8 @@
 A key counts as written if its value is neither its default nor off (0, null, empty). Weights and limits of something
 that a recipe may add later, such as `distil` for a teacher, may stay. Sizes and rates are a warning, because a command
 may set them for recipes of every kind.
+
+tests/trainer/test_recipe_effects.py trains with and without the keys of each rule: a rule that is not true fails there.
 """
 
 from __future__ import annotations
@@ -40,17 +42,12 @@ def _batch_counts(recipe: Any) -> bool:
     return not recipe.uses_pairs or recipe.optimiser.batch == recipe.classes_per_batch * recipe.images_per_class
 
 
-def _split_again(recipe: Any) -> Any:
-    return getattr(recipe.data, "split", None) if hasattr(recipe, "data") else None
+def _has_outline_pairs(recipe: Any) -> bool:
+    return bool("outline" in recipe.heads and (recipe.pairs > 0 or not recipe.anchor))
 
 
 _SHARED = (
-    Needs(
-        ["optimiser.momentum", "optimiser.nesterov"],
-        lambda r: r.optimiser.name == "sgd",
-        "without name sgd",
-        of_size=True,
-    ),
+    Needs(["optimiser.momentum"], lambda r: r.optimiser.name == "sgd", "without name sgd", of_size=True),
     Needs(
         ["optimiser.patience", "optimiser.decay"],
         lambda r: r.optimiser.schedule == "plateau",
@@ -71,18 +68,19 @@ _SHARED = (
     ),
     Needs(["augment.mixup"], lambda r: r.kind == "classifier", "outside a classifier"),
 )
-_SPLIT = (
-    Needs(["data.split.test", "data.split.of"], lambda r: r.data.split.how != "published", "with how published"),
-    Needs(["data.split.together"], lambda r: r.data.split.how == "stratified", "without how stratified"),
+IDLE_IN_SPLIT = {"published": ("test", "of", "together"), "class_disjoint": ("together",)}  # by how it is split
+_SPLIT = tuple(
+    Needs([f"data.split.{key}" for key in keys], lambda r, how=how: r.data.split.how != how, f"with how {how}")
+    for how, keys in IDLE_IN_SPLIT.items()
 )
 _CROPS_ONLY = (
     Needs(
         ["augment.shift", "augment.stretch", "augment.rotate_deg", "augment.perspective"],
         _never,
-        "where whole scenes are learned",
+        "in training on whole scenes",
         of_size=True,
     ),
-    Needs(["input.resize"], _never, "where whole scenes are learned: they keep their shape"),
+    Needs(["input.resize"], _never, "in training on whole scenes, which keep their shape"),
 )
 _ONE_SIZE = Needs(["input.train_width", "input.train_height"], _never, "outside a classifier or embedder")
 _OF_KIND: dict[str, Sequence[Needs]] = {
@@ -94,8 +92,8 @@ _OF_KIND: dict[str, Sequence[Needs]] = {
     "embedder": (
         Needs(["hdcl_hardest"], lambda r: r.hdcl_from < 1, "without hdcl_from below 1"),
         Needs(["each"], lambda r: r.one_per_category, "without one_per_category"),
-        Needs(["mode"], lambda r: r.pairs > 0 or not r.anchor, "without pairs"),
-        Needs(["pair_ramp"], lambda r: r.pairs > 0, "without pairs", of_size=True),
+        Needs(["mode"], _has_outline_pairs, "without pairs and the head outline"),
+        Needs(["pair_ramp"], lambda r: r.pairs > 0 and r.anchor > 0, "without pairs beside the softmax", of_size=True),
         Needs(
             ["blocks", "neighbourhood"],
             lambda r: r.uses_region_confusion,
@@ -128,6 +126,8 @@ _OF_KIND: dict[str, Sequence[Needs]] = {
             lambda r: r.world.cutouts is not None,
             "without world.cutouts",
         ),
+        Needs(["world.per_item"], lambda r: r.world.cutouts is not None, "without world.cutouts", of_size=True),
+        Needs(["input.grey"], _never, "in a finder"),
         Needs(["edge_band"], lambda r: r.loss == "double_margin", "without loss double_margin"),
         _ONE_SIZE,
         *_CROPS_ONLY,
@@ -143,12 +143,17 @@ class Idle:
     of_size: bool
 
 
+def rules_of(recipe: Any) -> Sequence[Needs]:
+    """Return the rules for a recipe of this kind; those of a new split only if it has one."""
+    split = getattr(getattr(recipe, "data", None), "split", None)
+    return (*_OF_KIND[recipe.kind], *_SHARED, *(_SPLIT if split else ()))
+
+
 def idle_keys(recipe: Any) -> dict[str, Idle]:
     """Return the written keys of a recipe that have no effect."""
-    rules = (*_OF_KIND[recipe.kind], *_SHARED, *(_SPLIT if _split_again(recipe) else ()))
     return {
         key: Idle(rule.otherwise, rule.of_size)
-        for rule in rules
+        for rule in rules_of(recipe)
         for key in rule.keys
         if _is_written(recipe, key) and not rule.holds(recipe)
     }

@@ -2,7 +2,7 @@
 
 Rules this module keeps:
 1. Every text is one line, bounded and printable. What cannot be read is counted and left out.
-2. One page of the server is asked for, never all of it. Ids are searched by how they begin, in the order of ids.
+2. The console requests one page of devices at a time. It searches ids by their beginning, in order.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-_NEW = (  # the index holds all that is asked: 45,000 crops are counted without reading their rows
+_NEW = (  # the index holds every column: SQLite counts 45,000 crops without reading their rows
     "FROM crops c INDEXED BY crops_waiting LEFT JOIN review_marks m ON m.crop_id = c.id "
     "WHERE c.set_id = ? AND c.state = 'item' AND m.sent_version IS NOT c.version"
 )
@@ -27,9 +27,8 @@ class Waiting:
 
 def count_waiting(rows: sqlite3.Connection, set_id: int) -> tuple[int, int]:
     """Return how many named crops have not gone to the gallery, and of how many items."""
-    by_item = f"SELECT count(*) AS crops {_NEW} GROUP BY c.category, c.item"
-    row = rows.execute(f"SELECT total(crops), count(*) FROM ({by_item})", (set_id,)).fetchone()  # noqa: S608  constants
-    return int(row[0]), int(row[1])
+    of_items = [row[0] for row in rows.execute(f"SELECT count(*) {_NEW} GROUP BY c.category, c.item", (set_id,))]
+    return sum(of_items), len(of_items)
 
 
 def read_waiting(rows: sqlite3.Connection, set_id: int) -> list[Waiting]:

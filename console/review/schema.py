@@ -2,7 +2,7 @@
 
 Rules the triggers keep:
 1. An open crop is folded onto an open crop, or onto none: nothing open is ever hidden for good.
-2. What was noted of the pixels of a box is forgotten when it moves; who names it by the old ones is told.
+2. What was noted of the pixels of a box is forgotten when it moves; whoever decides by the old ones gets a conflict.
 3. Whoever changes a decision, the cached neighbours of its set are read again.
 """
 

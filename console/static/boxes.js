@@ -1,7 +1,7 @@
 // The editor of boxes. The picture with its boxes comes from the API and is saved there; edits that are not saved yet
 // lie in localStorage, and come back after a closed tab.
 
-import { send, show } from "./console.js";
+import { Pending, send, show } from "./console.js";
 import { Canvas, place } from "./boxes_canvas.js";
 
 const root = document.getElementById("boxes");
@@ -20,10 +20,10 @@ let theirs = []; // boxes of somebody else, where the two differ
 let undone = [];
 let done = [];
 let lastMove = { key: null, at: 0 };
-let coming = null; // while a picture is saved, or read: a promise. Nothing changes the one that goes.
 let opening = 0;
 let keys = 0;
 const ahead = new Map();
+const coming = new Pending(); // pictures that are saved or read. Nothing changes the one that goes.
 
 // The state of the picture ------------------------------------------------------------------------------------------
 
@@ -40,7 +40,7 @@ const find = (key) => boxes.find((one) => one.key === key);
 const numberOf = (key) => boxes.findIndex((one) => one.key === key) + 1;
 
 const keepDraft = () => {
-  if (!coming) writeDraft();
+  if (coming.isEmpty) writeDraft();
 };
 
 const writeDraft = () => {
@@ -70,7 +70,7 @@ const say = (text) => {
 // Drawing -----------------------------------------------------------------------------------------------------------
 
 const owner = {
-  get mayEdit() { return mayEdit && !coming; },
+  get mayEdit() { return mayEdit && coming.isEmpty; },
   get selected() { return selected; },
   boxOf: (key) => find(key).box,
   /** The smallest box below a point. */
@@ -243,7 +243,7 @@ const nudge = (dx, dy, edge) => {
 
 const setClass = (name) => {
   const one = find(selected);
-  if (coming || !one || one.category === name) return;
+  if (!coming.isEmpty || !one || one.category === name) return;
   if (one.decision !== "open") {
     show("This object has a name already. Change it in the review.", "bad");
     return;
@@ -293,17 +293,7 @@ const readAhead = async (id) => {
   } catch { /* it is read when it is shown */ }
 };
 
-/** Keep keys back until a picture was saved, or is shown. */
-const bring = (work) => {
-  const mine = (coming = work.finally(() => { if (coming === mine) coming = null; }));
-  return mine;
-};
-const arrived = async (act) => {
-  while (coming) await coming;
-  if (picture && !document.querySelector("dialog[open]")) act();
-};
-
-const open = (id, isInTrail = false) => bring(opened(id, isInTrail));
+const open = (id, isInTrail = false) => coming.add(opened(id, isInTrail));
 
 const opened = async (id, isInTrail = false) => {
   let values;
@@ -374,7 +364,7 @@ function conflict(text) {
 }
 
 const save = () => {
-  if (mayEdit && picture && !coming) bring(saved());
+  if (mayEdit) coming.add(saved());
 };
 
 const saved = async () => {
@@ -414,7 +404,6 @@ const isAs = (values) => {
 };
 
 const saveNothing = () => {
-  if (coming) return;
   if (boxes.length) {
     remember();
     boxes = [];
@@ -450,68 +439,57 @@ const LOOKS = {
   f: () => canvas.fit(),
 };
 
-const arrow = (event) => {
+const ofArrow = (event) => {
   const [dx, dy] = ARROWS[event.key];
   const far = event.ctrlKey || event.metaKey ? 10 : 1;
   if (selected !== null && find(selected)) {
-    if (mayEdit) nudge(dx * far, dy * far, event.shiftKey ? "far" : event.altKey ? "near" : "");
-    return true;
+    return () => mayEdit && nudge(dx * far, dy * far, event.shiftKey ? "far" : event.altKey ? "near" : "");
   }
-  if (event.shiftKey || event.altKey || event.ctrlKey || event.metaKey || !dx) return false;
-  (dx < 0 ? previous : next)();
-  return true;
+  if (event.shiftKey || event.altKey || event.ctrlKey || event.metaKey || !dx) return null;
+  return dx < 0 ? previous : next;
+};
+
+/** Return what a key does, now; or null. */
+const actOf = (event) => {
+  if (ARROWS[event.key]) return ofArrow(event);
+  const key = event.key.toLowerCase();
+  const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
+  if (!isPlain && !["z", "y", "s"].includes(key)) return null;
+  if (key === "enter" && event.target.closest?.("button, a, summary")) return null;
+  if (key === "z" && event.shiftKey && mayEdit) return EDITS.y;
+  if (/^[1-9]$/.test(key) && isPlain && mayEdit && categories[key - 1]) return () => setClass(categories[key - 1]);
+  if (mayEdit && Object.hasOwn(EDITS, key)) return EDITS[key];
+  return isPlain && Object.hasOwn(LOOKS, key) ? LOOKS[key] : null;
+};
+
+const keyInField = (event) => {
+  if (event.target !== at("class") || !["Enter", "Escape"].includes(event.key)) return;
+  event.preventDefault();
+  if (event.key === "Enter") setClass(event.target.value.trim() || null);
+  event.target.blur();
+  canvas.focus(selected);
 };
 
 // A key that comes while a picture is on its way means that one; but nobody confirms what was not shown yet.
-const CONFIRMS = ["s", "enter", "0"];
-const REPEATS = [...Object.keys(ARROWS), "z", "y", "+", "=", "-"]; // held down, no other key does more than once
+const CONFIRMS = [save, saveNothing];
+const REPEATS = /^(Arrow.*|[zy+=-])$/i; // held down, no other key does more than once
 
 document.addEventListener("keydown", (event) => {
-  if (document.querySelector("dialog[open]")) return;
-  const isField = event.target.closest?.("input, select, textarea");
-  if (!isField && event.repeat && (coming || !REPEATS.includes(event.key.toLowerCase()) && !REPEATS.includes(event.key))) {
-    if (event.key === "Enter" && !event.target.closest?.("button, a, summary")) event.preventDefault();
+  if (document.querySelector("dialog[open]") || (!picture && coming.isEmpty)) return;
+  if (event.target.closest?.("input, select, textarea")) {
+    keyInField(event);
     return;
   }
-  if (!coming || isField) act(event);
-  else if (!CONFIRMS.includes(event.key.toLowerCase())) {
-    if (ARROWS[event.key]) event.preventDefault();
-    arrived(() => act(event));
-  }
+  const does = actOf(event);
+  if (does || (ARROWS[event.key] && !coming.isEmpty)) event.preventDefault();
+  if (event.repeat && (!coming.isEmpty || !REPEATS.test(event.key))) return;
+  if (!CONFIRMS.includes(does) || coming.isEmpty) coming.after(() => picture && actOf(event)?.());
 });
-
-const act = (event) => {
-  if (!picture) return;
-  const { target } = event;
-  if (target.closest?.("input, select, textarea")) {
-    if (target === at("class") && ["Enter", "Escape"].includes(event.key)) {
-      event.preventDefault();
-      if (event.key === "Enter") setClass(target.value.trim() || null);
-      target.blur();
-      canvas.focus(selected);
-    }
-    return;
-  }
-  if (ARROWS[event.key]) {
-    if (arrow(event)) event.preventDefault();
-    return;
-  }
-  const key = event.key.toLowerCase();
-  const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
-  if (!isPlain && !(key === "z" || key === "y" || key === "s")) return;
-  if (key === "enter" && target.closest?.("button, a, summary")) return;
-  if (key === "z" && event.shiftKey && mayEdit) restore(undone, done);
-  else if (/^[1-9]$/.test(key) && isPlain && mayEdit && categories[key - 1]) setClass(categories[key - 1]);
-  else if (mayEdit && Object.hasOwn(EDITS, key)) EDITS[key]();
-  else if (isPlain && Object.hasOwn(LOOKS, key)) LOOKS[key]();
-  else return;
-  event.preventDefault();
-};
 
 at("svg").addEventListener("focus", () => { if (!canvas.gesture) select(null); });
 const onClick = (id, does) => at(id)?.addEventListener("click", (event) => {
-  const isSecond = event.detail > 1 && ["save", "none"].includes(id); // a double click confirms one picture, not two
-  if (picture && !coming && !isSecond) does();
+  const isSecond = event.detail > 1 && CONFIRMS.includes(does); // a double click confirms one picture, not two
+  if (picture && coming.isEmpty && !isSecond) does();
 });
 for (const [id, act] of [
   ["save", save], ["new", addBox], ["none", saveNothing], ["undo", EDITS.z], ["remove", remove], ["previous", previous],
@@ -520,7 +498,7 @@ for (const [id, act] of [
 ]) onClick(id, act);
 at("class")?.addEventListener("change", (event) => setClass(event.target.value.trim() || null));
 for (const one of root.querySelectorAll("[data-nudge]")) {
-  one.addEventListener("click", () => coming || nudge(...one.dataset.nudge.split(",").map(Number), at("edge").value));
+  one.addEventListener("click", () => coming.isEmpty && nudge(...one.dataset.nudge.split(",").map(Number), at("edge").value));
 }
 window.addEventListener("pagehide", () => { if (picture && mayEdit) keepDraft(); });
 

@@ -28,9 +28,9 @@ export const show = (text, kind = "") => {
   while (toasts.children.length > 4) toasts.firstChild.remove();
 };
 
-/** Say why a request was refused. */
-export const refusal = (status, answer, path) => {
-  if (status === 401 && path !== "/api/v1/login") return "You are logged out. Log in in another tab, come back to this one, and try again.";
+/** Return why a request was refused. */
+export const refusal = (status, answer) => {
+  if (answer.reason === "no_token") return "You are logged out. Log in in another tab, come back to this one, and try again.";
   return answer.error || `The console answered ${status}.`;
 };
 
@@ -48,10 +48,28 @@ export const send = async (method, path, body) => {
   }
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
-    throw Object.assign(new Error(refusal(response.status, answer, path)), { status: response.status, reason: answer.reason });
+    throw Object.assign(new Error(refusal(response.status, answer)), { status: response.status, reason: answer.reason });
   }
   return answer;
 };
+
+/** Work that keys and clicks wait for: they act on what it brings, never on what goes. */
+export class Pending {
+  #work = null;
+
+  get isEmpty() { return this.#work === null; }
+
+  add(more) {
+    const before = this.#work;
+    const mine = (this.#work = more.finally(() => before).finally(() => { if (this.#work === mine) this.#work = null; }));
+  }
+
+  /** Act when all of it has ended, unless a dialog is open then. */
+  async after(act) {
+    while (this.#work) await this.#work;
+    if (!document.querySelector("dialog[open]")) act();
+  }
+}
 
 const PENDING = "finesight-said";
 
@@ -88,7 +106,7 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
     return;
   }
   const answer = JSON.parse(xhr.responseText || "{}");
-  if (xhr.status >= 400) show(refusal(xhr.status, answer, event.detail.pathInfo.requestPath), "bad");
+  if (xhr.status >= 400) show(refusal(xhr.status, answer), "bad");
   else {
     elt.closest?.("dialog")?.close();
     follow(answer);
@@ -110,7 +128,9 @@ document.addEventListener("click", (event) => {
 
 // A closed dialog keeps the focus until the next frame: a key that comes before belongs to the page, not to it.
 new MutationObserver((changes) => {
-  for (const { target } of changes) if (!target.open && target.contains(document.activeElement)) document.activeElement.blur();
+  for (const { target } of changes) {
+    if (target.matches("dialog:not([open])") && target.contains(document.activeElement)) document.activeElement.blur();
+  }
   placeToasts();
 }).observe(document.body, { attributeFilter: ["open"], subtree: true });
 

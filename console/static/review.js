@@ -1,5 +1,5 @@
 // The identity review: keys, mouse and touch decide; the grid and the stage show it at once, the queue sends it.
-import { send, show } from "/static/console.js";
+import { Pending, send, show } from "/static/console.js";
 import { setUpAccept } from "/static/review.accept.js";
 import { setUpNaming } from "/static/review.naming.js";
 import { DecisionQueue, newId, setsLeft } from "/static/review.queue.js";
@@ -7,9 +7,9 @@ import { cropImage, drawStage, make, preload, stateText } from "/static/review.s
 
 const $ = (id) => document.getElementById(id);
 const root = $("review");
-const AHEAD = 24; // crops before the end of the list, when the next page is asked for
+const AHEAD = 24; // crops before the end of the list, when the browser requests the next page
 const STORED_MS = 5000; // decisions may take to be stored, before what needs them gives up
-const REST_MS = 150; // on a crop, before what is named alike is asked for
+const REST_MS = 150; // on a crop, before the browser requests crops with the same name
 const ACCEPTED = "finesight-accepted"; // in sessionStorage: undo of an accepted threshold, across the reload
 
 const start = () => {
@@ -17,8 +17,8 @@ const start = () => {
   const may = root.dataset.may === "1";
   const crops = new Map(), cells = new Map(), alike = new Map();
   let list = []; // ids as they are shown
-  let at = -1, anchor = -1, after = null, loading = null, moving = null, more = true, restarted = false;
-  const selected = new Set(), later = new Set(), conflicts = new Map(), undone = [];
+  let at = -1, anchor = -1, after = null, loading = null, more = true, restarted = false;
+  const selected = new Set(), later = new Set(), conflicts = new Map(), undone = [], coming = new Pending();
   const grid = $("grid");
   const current = () => crops.get(list[at]);
   const isOpen = (id) => crops.get(id)?.state === "open";
@@ -110,7 +110,7 @@ const start = () => {
       model, may, selected: selected.size,
       others: [...crops.values()].filter((one) => one.picture === crop.picture),
       alike: (one) => (alike.get(`${one.category}\n${one.item}`) || []).filter((id) => id !== one.crop && id !== crop.id).slice(0, 5),
-      choose: (id) => go(list.indexOf(id)), accept: (index) => arrived(() => current() === crop && propose(index)),
+      choose: (id) => go(list.indexOf(id)), accept: (index) => coming.after(() => current() === crop && propose(index)),
     });
     clearTimeout(resting);
     resting = setTimeout(() => lookAlike(crop), REST_MS);
@@ -131,28 +131,20 @@ const start = () => {
     if (isNew && current() === crop && !document.querySelector("dialog[open]")) drawCurrent();
   };
 
-  const nextOpen = async () => {
+  const nextOpen = () => coming.add(goToNextOpen());
+  const goToNextOpen = async () => {
     for (;;) {
       let next = list.findIndex((id, index) => index > at && isOpen(id) && !later.has(id));
       if (next < 0 && !more) next = list.findIndex((id) => isOpen(id) && !later.has(id)); // those that were passed over
       if (next < 0 && !more) next = list.findIndex((id, index) => index !== at && isOpen(id)); // those for later
       if (next >= 0) { go(next); return; }
       if (!more) break;
-      moving = load();
-      await moving;
-      moving = null;
+      await load();
     }
     if (at + 1 < list.length && root.dataset.state !== "open") go(at + 1);
     else if (!list.some(isOpen) && root.dataset.state === "open") show("All crops here are decided.");
   };
 
-  // A key that comes while crops are on their way means the one that comes, not the one just decided.
-  const arrived = async (act) => {
-    while (moving) await moving;
-    if (!document.querySelector("dialog[open]")) act();
-  };
-  /** Keep keys back until some work has ended. */
-  const hold = (work) => { moving = work.finally(() => { moving = null; }); };
   /** Return whether all decisions are stored; says so if they are not. */
   const stored = async () => {
     const isStored = await queue.settled(STORED_MS);
@@ -241,7 +233,7 @@ const start = () => {
 
   const skip = () => { if (current()) { later.add(list[at]); paint(list[at]); nextOpen(); } };
 
-  const unfold = () => { if (current()?.folded && may) hold(unfoldIt(current())); };
+  const unfold = () => { if (current()?.folded && may) coming.add(unfoldIt(current())); };
   const unfoldIt = async (crop) => {
     if (!(await stored())) return;
     try {
@@ -352,7 +344,7 @@ const start = () => {
   const acts = {
     unknown: () => decide({ state: "unknown" }), nothing: () => decide({ state: "nothing" }), later: skip, undo, unfold, next: nextOpen,
     previous: () => go(at - 1), name: () => current() && may && name(current(), selected.size, root.dataset.category),
-    accept: () => { if (may) hold(stored().then((isStored) => isStored && openAccept())); },
+    accept: () => { if (may) coming.add(stored().then((isStored) => isStored && openAccept())); },
   };
   const keys = {
     0: acts.unknown, n: acts.name, x: acts.nothing, s: skip, u: undo, f: unfold, a: acts.accept, Enter: nextOpen, Backspace: acts.previous,
@@ -379,7 +371,7 @@ const start = () => {
     const act = event.ctrlKey ? undo : keys[event.key] || keys[event.key.toLowerCase()];
     if (!act) return;
     event.preventDefault();
-    arrived(act);
+    coming.after(act);
   });
   grid.addEventListener("click", (event) => {
     const button = event.target.closest(".cell");
@@ -391,9 +383,9 @@ const start = () => {
   });
   $("stage").addEventListener("click", (event) => {
     const button = event.target.closest("[data-act]");
-    if (button) arrived(acts[button.dataset.act]);
+    if (button) coming.after(acts[button.dataset.act]);
   });
-  $("open-accept")?.addEventListener("click", () => arrived(acts.accept));
+  $("open-accept")?.addEventListener("click", () => coming.after(acts.accept));
   for (const button of document.querySelectorAll(".actions [data-act]")) button.disabled = !may && !["previous", "next", "later"].includes(button.dataset.act);
   grid.addEventListener("scroll", () => { if (grid.scrollHeight - grid.scrollTop - grid.clientHeight < 600) load(); }, { passive: true });
 

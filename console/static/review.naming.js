@@ -8,7 +8,7 @@ const WAIT_MS = 80;
 /** Set the dialog up; `named` is called with {category, item, label}; an empty item: the id comes from the label. */
 export const setUpNaming = (set, model, named) => {
   const [dialog, label, category, id, list] = ["naming", "naming-label", "naming-category", "naming-id", "naming-list"].map($);
-  let found = [], marked = 0, asked = 0, about = null, timer;
+  let found = [], marked = 0, asked = 0, about = null, opened = 0, timer;
   let listed = null; // the text that the list belongs to
   let acting = Promise.resolve();
 
@@ -35,11 +35,12 @@ export const setUpNaming = (set, model, named) => {
     return true;
   };
 
-  /** Keys act one after another, each on the list of what is typed, and on the crop that the dialog is about. */
+  /** Keys act one after another, each on the list of what is typed, until the dialog closes. */
   const act = (what) => {
-    const crop = about;
+    const mine = opened;
+    const isHere = () => dialog.open && opened === mine;
     const isFresh = () => listed === label.value.trim() || search();
-    acting = acting.then(async () => { if (about === crop && dialog.open && (await isFresh()) && about === crop && dialog.open) what(); });
+    acting = acting.then(async () => { if (isHere() && (await isFresh()) && isHere()) what(); });
   };
 
   const draw = () => {
@@ -62,7 +63,6 @@ export const setUpNaming = (set, model, named) => {
     $("naming-wrong").textContent = wrong;
     if (wrong) { (value.label ? category : label).focus(); return; }
     dialog.close();
-    about = null;
     named(value);
   };
 
@@ -81,8 +81,11 @@ export const setUpNaming = (set, model, named) => {
     act(() => take(id.value.trim() ? null : found[marked] ?? null));
   });
 
+  dialog.addEventListener("close", () => clearTimeout(timer));
+
   return (crop, count, fallback) => {
     about = crop;
+    opened++;
     $("naming-title").textContent = count > 1 ? `Name ${count} crops` : "Name it";
     label.value = id.value = "";
     category.value = crop.category || fallback || crop.proposals?.[0]?.category || crop.proposed_category || "";

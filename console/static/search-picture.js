@@ -169,7 +169,7 @@ export const post = async (path, files, fields, { signal, waiting }) => {
     const answer = await response.json().catch(() => ({}));
     if (response.ok) return answer;
     if (answer.reason !== "busy" || attempt >= BUSY_TRIES) {
-      throw new Error(refusal(response.status, answer, path));
+      throw new Error(refusal(response.status, answer));
     }
     waiting?.(attempt);
     await new Promise((done) => setTimeout(done, 1500 * attempt));

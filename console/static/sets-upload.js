@@ -135,7 +135,7 @@ const take = (file, row, { status, body }) => {
     if (all.length > SHOWN_BAD) all[all.length - 1].remove();
   };
   if (status !== 200) {
-    const text = status === 0 ? "the console cannot be reached" : refusal(status, body, "");
+    const text = status === 0 ? "the console cannot be reached" : refusal(status, body);
     state.failed.push(file);
     bad(`${nameOf(file)}: ${state.stopped && status === 0 ? "stopped" : text}`);
     if (status === 507 || status === 401 || status === 404) state.stopped = true;

@@ -15,7 +15,7 @@ from edge.gallery.generation import INDEX_NAME
 
 REPORT, PAGE = "report.json", "how-good.html"
 _MOST_BYTES = 32 << 20
-_ENOUGH = 20  # held-out photos from which percentages are told, as in learn.judge
+_ENOUGH = 20  # fewest held-out photos for percentages, as in learn.judge
 _FORMS = {"int8": "INT8", "ort-u8": "INT8", "fp16": "FP16 (TensorRT)", "tensorrt-s8": "INT8 (TensorRT)"}
 EVALUATION = "evaluation.json"  # of `edge-train evaluate`, in the folder of its job
 _WORDS = {

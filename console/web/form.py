@@ -30,7 +30,7 @@ _MAX_HEADERS, _MAX_HEADER_BYTES = 8, 4096  # of one part
 _CHECK_BYTES = 16 * 1024**2  # how often the free space is looked at
 _NAME_CHARACTERS = 255
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 5.1.1
-_SILENT = logging.Logger(__name__, logging.CRITICAL + 1)  # noqa: LOG001  the sender is told, not the log
+_SILENT = logging.Logger(__name__, logging.CRITICAL + 1)  # noqa: LOG001  the sender gets the error, not the log
 
 
 class FormWriter:

@@ -245,15 +245,11 @@ class _Endpoint:
 
     def _log_in_first(self, request: Request) -> Response:
         """Show the page to log in, and come back afterwards; a program gets an error."""
-        wanted = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
-        login = "/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}"
         text = "log in, or send Authorization: Bearer <token>"
         if "hx-request" in request.headers and not self.route.is_api:  # a part of a page: it goes to the log-in whole
-            shown = urlsplit(request.headers.get("hx-current-url", ""))
-            back = f"{shown.path}?{shown.query}" if shown.query else shown.path
-            headers = {"HX-Redirect": f"/login?next={quote(back, safe='/')}" if back.strip("/") else "/login"}
+            headers = {"HX-Redirect": _login_from(request.headers.get("hx-current-url", ""))}
         elif not self.route.is_api and self.route.method == "GET":
-            return RedirectResponse(login, 303, headers={"Cache-Control": "no-store"})
+            return RedirectResponse(_login_from(str(request.url)), 303, headers={"Cache-Control": "no-store"})
         else:
             headers = {"WWW-Authenticate": "Bearer"}
         return JSONResponse(responses.error_body("no_token", text), 401, headers=headers)
@@ -262,6 +258,16 @@ class _Endpoint:
         if self.route.is_api or request.headers.get("accept", "").startswith("application/json"):
             return JSONResponse(responses.error_body(reason, text), status, headers={"Cache-Control": "no-store"})
         return self._page(Html("error.html", {"status_code": status, "reason": reason, "text": text}, status), user)
+
+
+def _login_from(url: str) -> str:
+    """Return the address to log in, which leads back to a page."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a client may send anything
+        return "/login"
+    wanted = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    return f"/login?next={quote(wanted, safe='/')}" if wanted.strip("/") else "/login"
 
 
 def _new_folder(incoming: Path) -> Path:

@@ -66,7 +66,7 @@ class CommandQueue:
         received = self._classify(message)
         if received is None:
             return
-        if received.kind == "home_assistant":  # one answer is enough, however often it is asked
+        if received.kind == "home_assistant":  # one answer is enough for any number of requests
             self._home_assistant_waits = True
             return
         if message.retained:

@@ -3,7 +3,7 @@
 Rules:
 1. A damaged file never keeps the device down while another whole pair is on it.
 2. A pair that was never active is proved before it serves.
-3. Why the active pair does not serve is told as long as it does not.
+3. The device reports why the active pair does not serve, for as long as it does not.
 """
 
 from __future__ import annotations

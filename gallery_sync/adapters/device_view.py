@@ -4,8 +4,8 @@ It is read from the pointer `current` and from `agent.json`, so it needs no runn
 
 Rules this module keeps:
 1. A release has succeeded only if the agent confirmed it and it is what is active, not on trial.
-2. How a try ended counts for an order only if it ended after the order came. Whether it did is told by the tries
-   themselves, not by a clock.
+2. How a try ended counts for an order only if it ended after the order came. The agent's list of tries decides that,
+   not a clock.
 3. What cannot be read is no success and no failure: it is waited for.
 """
 

@@ -15,8 +15,8 @@ Rules this module keeps:
 3. An action that failed is not tried again: hawkBit must make a new one. A file that cannot be read is read 5 times.
 4. An action whose release the agent does not begin with ends in failure after a given time. Time is what passed while
    the adapter ran, by the monotonic clock.
-5. hawkBit is asked as often as it says, and later if it fails; feedback while nothing is decided comes every 10 minutes
-   at most, and 200 times for an action at most.
+5. The agent asks hawkBit as often as hawkBit says, and later after a failure. It sends feedback about an undecided
+   action every 10 minutes at most, and 200 times in all at most.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class _Cancel(Document):
 class Poll:
     """What hawkBit wants of this device."""
 
-    sleep_s: float  # until it is asked again
+    sleep_s: float  # until the next request
     deployment: str | None = None  # id of an action
     tag: str | None = None  # that hawkBit put into its link
     cancel: str | None = None  # id of an action that is to be cancelled

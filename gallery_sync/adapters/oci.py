@@ -209,7 +209,7 @@ def import_release(folder: Path, repo: Path, reference: str | None = None) -> Ca
 
 
 def _order(path: str) -> tuple[int, str]:
-    """Order files so that a device that reads meanwhile finds all that it is told of; `timestamp.json` is the last."""
+    """Order files so that each is there before one that names it; `timestamp.json` is the last."""
     return ("objects", "targets", REPOSITORY_NAME, "metadata").index(path.partition("/")[0]), path
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +37,6 @@ _TIMEOUT_S, _REQUEST_S, _ALL_PAGES_S = 20.0, 60.0, 300.0
 _LARGEST_BYTES = 128 << 20
 _ROWS, _NARROW_ROWS = 500, 1000  # of a page
 _MOST_PAGES = 10_000
-_POLL_S = 0.3
 _ADVICE = {
     401: f"check the token: ${FLEET_TOKEN} or --token-file",
     403: f"check the token: ${FLEET_TOKEN} or --token-file",
@@ -84,7 +82,7 @@ def parse_rows(found: Iterable[object]) -> Rows:
 
 
 def _parse_fast(content: bytes, _: int) -> Any:
-    """Parse a page of devices, whose fields are checked one by one afterwards: ten times as fast as `parse_json`."""
+    """Parse a page of devices, whose fields are checked one by one afterwards: five times as fast as `parse_json`."""
     return from_json(content, allow_inf_nan=False)
 
 
@@ -311,43 +309,3 @@ class FleetClient:
 
     def _wrong(self, what: str) -> SyncError:
         return SyncError(f"{self._address}: this is no fleet server, or one of another version: {what}")
-
-
-def wait_for_answers(
-    client: FleetClient,
-    commands: Mapping[str, str],
-    wait_s: float,
-    on_answer: Callable[[str, Answer], None],
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, Answer]:
-    """Wait until every command has its last answer, or the time is up; return the last answer of each device.
-
-    Args:
-        client: the server.
-        commands: id of the command, by device.
-        wait_s: longest wait.
-        on_answer: called with each answer as it comes.
-        clock: monotonic seconds.
-        sleep: waits between two looks.
-
-    Raises:
-        SyncError: the server cannot be reached.
-    """
-    deadline, waiting = clock() + wait_s, dict(commands)
-    seen: dict[str, int] = {}
-    last: dict[str, Answer] = {}
-    while waiting:
-        for device, command in list(waiting.items()):
-            answers = client.answers(command)
-            for answer in answers[seen.get(device, 0) :]:
-                on_answer(device, answer)
-                last[device] = answer
-            seen[device] = len(answers)
-            if answers and answers[-1].state != "accepted":
-                del waiting[device]
-        if not waiting or clock() >= deadline:
-            break
-        sleep(_POLL_S)
-    return last

@@ -113,7 +113,8 @@ class Commands:
             self._waited_for.add(device)
         if not self.writer.call(lambda db: records.put_command(db, device, order.verb, request)):
             raise CommandError(
-                f"{records.MOST_KEPT} commands wait for device {device} already: edge-sync commands; withdraw some"
+                f"{records.MOST_KEPT} commands wait for device {device} already, or for its answers; withdraw some "
+                "(edge-sync commands lists them), or do not keep this one (--keep 0s)"
             )
         if until is not None and self._is_off(device):  # read after the command is stored: it may connect meanwhile
             return Ordered(request.id, is_sent=False, until=until)
@@ -147,7 +148,7 @@ class Commands:
         return self.writer.call(lambda db: records.withdraw(db, command, by))
 
     def on_online(self, device: str) -> None:
-        """Have what is kept for a device sent to it, which connected; returns at once."""
+        """Have `run` send a device that connected what is kept for it; return at once."""
         if device in self._waited_for:
             self._online.put(device)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from gallery_sync.collector.turns import Member
 from gallery_sync.formats.reports import FAILED
@@ -278,37 +278,30 @@ def _about(found: tuple[Any, ...], release: int, bundle: str, gallery: int) -> t
     report = from_json(text)
     narrow = {name: report[name] for name in _ABOUT_FIELDS if name in report}
     narrow["quarantine"] = [one for one in report.get("quarantine", ()) if one["release"] == release]
-    both = f"{tries}{earlier}"
-    has_pair = f'"bundle_id":"{bundle}"' in both and f'"gallery_sequence":{gallery},' in both
-    if not has_pair and f'"release":{release},' not in both:  # it did not begin, as most devices most of the time
-        return *front, _compact(narrow), "[]", "[]"
-    is_known = False  # that a trial of this pair confirmed: one of them is enough
-    kept: list[list[Any]] = [[], []]
-    for part, text in zip(kept, (tries, earlier), strict=True):
-        for one in from_json(text):
-            pair = (one["bundle_id"], one.get("gallery_sequence", 0))
-            is_trial = one["outcome"] == "confirmed" and pair == (bundle, gallery) and bool(one.get("trial"))
-            if one["release"] == release or (is_trial and not is_known):
-                part.append(one)
-            is_known = is_known or is_trial
-    return *front, *map(_compact, (narrow, *kept))
+    kept = (_tries_about(part, release, bundle, gallery) for part in (tries, earlier))
+    return *front, to_json(narrow).decode(), *kept
 
 
-def _compact(tree: Any) -> str:
-    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False)
+def _tries_about(tries: str, release: int, bundle: str, gallery: int) -> str:
+    """Return those of a device's tries that had a release, or its pair under another number."""
+    has_pair = f'"bundle_id":"{bundle}"' in tries and f'"gallery_sequence":{gallery},' in tries
+    if not has_pair and f'"release":{release},' not in tries:  # most devices, most of the time: no need to parse
+        return "[]"
+    pair = (bundle, gallery)
+    kept = [
+        one
+        for one in from_json(tries)
+        if one["release"] == release or (one["bundle_id"], one["gallery_sequence"]) == pair
+    ]
+    return to_json(kept).decode()
 
 
 def _command(row: tuple[Any, ...]) -> dict[str, Any]:
     names = ("id", "device", "verb", "arguments", "by", "at", "sent", "until", "answered")
     found = dict(zip(names, row, strict=True))
-    answered, sent, is_kept = found.pop("answered"), found["sent"], found["until"] is not None
-    if answered is None and sent == "sent":
-        state = "sent"
-    elif answered is None:
-        state = "waiting" if is_kept else "expired" if sent == "expired" else "not sent"
-    else:
-        state = answered
-    return {**found, "arguments": json.loads(found["arguments"]), "state": state}
+    answered, sent = found.pop("answered"), found["sent"]
+    state = sent if sent in ("sent", "expired") else "not sent" if found["until"] is None else "waiting"
+    return {**found, "arguments": json.loads(found["arguments"]), "state": answered or state}
 
 
 def _answer(at: float, text: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Rules this module keeps:
 1. A report counts once: within an epoch of its device, its revision must be larger than the last one's. Another epoch
    is accepted, because a device may lose its numbers, and noted.
 2. A try that a device reported stays known, also if a later report has lost it.
-3. Everything is bounded by device: history, tries, commands and answers; and what is old goes.
+3. Everything is bounded by device: history, tries, commands and answers; and what is old goes. No command goes while
+   it is kept.
 """
 
 from __future__ import annotations
@@ -165,15 +166,13 @@ def put_answer(db: sqlite3.Connection, answer: Answer, at: float) -> bool:
     command = db.execute("SELECT device FROM command WHERE id = ?", (answer.id,)).fetchone()
     if command is not None and command[0] != answer.device:
         return False
-    given = db.execute(
-        "SELECT json FROM answer WHERE command = ? AND device = ? ORDER BY id", (answer.id, answer.device)
-    )
-    texts = [text for (text,) in given]
+    counted = "SELECT count(*) FROM answer WHERE command = ? AND device = ?"
+    given = db.execute(counted, (answer.id, answer.device)).fetchone()[0]
     if answer.state != "accepted":
         db.execute("DELETE FROM kept WHERE command = ? AND device = ?", (answer.id, answer.device))
-    elif texts:  # it goes on, as is known
+    elif given:  # the device had the command again, and says again that it goes on
         return True
-    if len(texts) >= MOST_ANSWERS_TO_ONE:
+    if given >= MOST_ANSWERS_TO_ONE:
         return False
     text = answer.model_dump_json(by_alias=True, exclude_none=True)
     db.execute(
@@ -203,6 +202,8 @@ def change_turns(
 def forget_old(db: sqlite3.Connection, before: float, most: int) -> int:
     """Delete devices last seen before a time, and older commands and answers; return how many devices.
 
+    A command that is kept stays until its own time is over, see `drop_expired`.
+
     Args:
         db: in a transaction.
         before: Unix seconds.
@@ -213,7 +214,7 @@ def forget_old(db: sqlite3.Connection, before: float, most: int) -> int:
         db.executemany(_DELETE_LABEL, ((key, value, device) for key, value in json.loads(labels).items()))
         for table in ("device", "report", "history", "turn"):
             db.execute(f"DELETE FROM {table} WHERE device = ?", (device,))  # noqa: S608  a fixed name
-    db.execute("DELETE FROM command WHERE at < ?", (before,))
+    db.execute("DELETE FROM command WHERE at < ? AND id NOT IN (SELECT command FROM kept)", (before,))
     db.execute("DELETE FROM answer WHERE at < ?", (before,))
     return len(old)
 

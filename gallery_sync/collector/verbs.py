@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import importlib.util
 import json
 import os
@@ -18,10 +17,9 @@ from gallery_sync.command_line import FLEET_TOKEN, add_ca_file, parse_duration
 
 if TYPE_CHECKING:
     from gallery_sync.collector.client import FleetClient
-    from gallery_sync.formats.reports import Answer, DeviceRow
+    from gallery_sync.formats.reports import DeviceRow
 
 FLEET = "FINESIGHT_FLEET"  # the variable with its address
-_MOST_NAMED = 20
 _POLL_S = 0.5
 
 
@@ -31,8 +29,6 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _add_serve(fleet.add_subparsers(dest="action", required=True).add_parser("serve", help="run the fleet's server"))
     _add_devices(verbs.add_parser("devices", help="list the devices of a fleet, and what each of them runs"))
     _add_device(verbs.add_parser("device", help="show all that the fleet's server knows of a device"))
-    _add_send(verbs.add_parser("send", help="send a command to devices, and wait for their answers"))
-    _add_commands(verbs.add_parser("commands", help="list commands that wait for a device or its answer"))
 
 
 def add_fleet(parser: argparse.ArgumentParser) -> None:
@@ -111,25 +107,6 @@ def _add_device(device: argparse.ArgumentParser) -> None:
     device.set_defaults(act=_device)
 
 
-def _add_send(send: argparse.ArgumentParser) -> None:
-    send.add_argument("command", metavar="verb", help="such as sync, rollback or restart_camera")
-    send.add_argument("device", nargs="*", help="ids of devices")
-    send.add_argument("--select", metavar="SELECTOR", help="devices by their labels, such as group=lab,site!=berlin")
-    send.add_argument("--argument", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
-    send.add_argument("--by", help="who sends it, for the audit (default: $USER)")
-    send.add_argument("--keep", metavar="TIME", help="for devices that are off, such as 7d; 0s: not (default: 1d)")
-    send.add_argument("--wait", default="60s", metavar="TIME", help="for the answers, such as 90s (default: 60s)")
-    add_fleet(send)
-    send.set_defaults(act=_send)
-
-
-def _add_commands(commands: argparse.ArgumentParser) -> None:
-    commands.add_argument("--withdraw", nargs="+", metavar="ID", help="withdraw commands that were not sent yet")
-    commands.add_argument("--by", help="who withdraws them, for the audit (default: $USER)")
-    add_fleet(commands)
-    commands.set_defaults(act=_commands)
-
-
 def _serve(arguments: argparse.Namespace) -> int:
     from gallery_sync.collector.serve import Options, read_account, serve
 
@@ -177,7 +154,7 @@ def _devices(arguments: argparse.Namespace) -> int:
         query.append(("silent_s", f"{seconds(arguments.silent):.0f}"))
     rows = _wait_for(arguments, query) if arguments.wait_for is not None else _rows(arguments, query)
     if arguments.json:
-        print(json.dumps({"devices": [_tree(row) for row in rows]}))
+        print(json.dumps({"devices": [as_tree(row) for row in rows]}))
     elif rows:
         print("\n".join(device_table(rows, time.time(), table_width())))
     else:
@@ -186,11 +163,16 @@ def _devices(arguments: argparse.Namespace) -> int:
 
 
 def _rows(arguments: argparse.Namespace, query: list[tuple[str, str]]) -> list[DeviceRow]:
-    with _client(arguments) as client:
-        return _read_rows(client, query)
+    with fleet_client(arguments) as client:
+        return read_rows(client, query)
 
 
-def _read_rows(client: FleetClient, query: list[tuple[str, str]]) -> list[DeviceRow]:
+def read_rows(client: FleetClient, query: list[tuple[str, str]]) -> list[DeviceRow]:
+    """Return the devices that a query selects; print how many rows cannot be read.
+
+    Raises:
+        SyncError: the server cannot be reached.
+    """
     found = client.devices(query)
     if found.unreadable:
         print(f"edge-sync: {found.unreadable} devices are left out: their rows cannot be read", file=sys.stderr)
@@ -218,111 +200,10 @@ def _wait_for(arguments: argparse.Namespace, query: list[tuple[str, str]]) -> li
 def _device(arguments: argparse.Namespace) -> int:
     from gallery_sync.collector.show import device_text
 
-    with _client(arguments) as client:
+    with fleet_client(arguments) as client:
         found = client.device(arguments.device)
     print(json.dumps(found) if arguments.json else "\n".join(device_text(found, time.time())))
     return 0
-
-
-def _send(arguments: argparse.Namespace) -> int:
-    from gallery_sync.collector.client import wait_for_answers
-    from gallery_sync.collector.show import answer_text
-
-    given, wait_s = _arguments_of(arguments.argument), seconds(arguments.wait)
-    keep_s = None if arguments.keep is None else seconds(arguments.keep)
-    answers: list[dict[str, Any]] = []
-
-    def show(device: str, answer: Answer) -> None:
-        answers.append(_tree(answer))
-        if not arguments.json:
-            print(answer_text(device, answer), flush=True)
-
-    by = _by(arguments)
-    commands: dict[str, str] = {}
-    problems: dict[str, str] = {}
-    with _client(arguments) as client:
-        for device in _chosen(client, arguments):
-            try:
-                commands[device] = client.send(device, arguments.command, given, by, keep_s)
-            except SyncError as error:
-                problems[device] = str(error)
-                print(f"{device}: not sent: {error}", file=sys.stderr)
-        last = wait_for_answers(client, commands, wait_s, show)
-        stored = {one: client.command(commands[one]) for one in commands if one not in last}
-    for device in commands:
-        answer = last.get(device)
-        if answer is None or answer.state == "accepted":
-            problems[device] = _why_not_done(answer, stored.get(device, {}), arguments.wait)
-            print(f"{device}: {problems[device]}; edge-sync device {device} shows later answers", file=sys.stderr)
-        elif answer.state != "done":
-            problems[device] = answer.state
-    if arguments.json:
-        print(json.dumps({"commands": commands, "answers": answers, "problems": problems}))
-    return 1 if problems else 0
-
-
-def _why_not_done(answer: Answer | None, stored: dict[str, Any], waited: str) -> str:
-    from gallery_sync.collector.show import time_text
-
-    if answer is None and stored.get("state") == "waiting":
-        return f"waits: the device is off, or the broker is; it is kept until {time_text(stored.get('until') or 0.0)}"
-    kept = f", sent again until {time_text(stored['until'])}" if stored.get("until") else ""
-    return f"{'no answer' if answer is None else 'not done'} in {waited}{kept}"
-
-
-def _commands(arguments: argparse.Namespace) -> int:
-    from gallery_sync.collector.show import command_text
-
-    failed = False
-    with _client(arguments) as client:
-        for command in arguments.withdraw or ():
-            try:
-                client.withdraw(command, _by(arguments))
-            except SyncError as error:
-                failed = True
-                print(f"edge-sync: {error}", file=sys.stderr)
-        found = client.kept()
-    if arguments.json:
-        print(json.dumps({"commands": found}))
-    else:
-        print("\n".join(map(command_text, found)) or "no command waits", file=sys.stdout if found else sys.stderr)
-    return 1 if failed else 0
-
-
-def _chosen(client: FleetClient, arguments: argparse.Namespace) -> list[str]:
-    """Return the devices that a command is for."""
-    from gallery_sync.formats.rollouts import parse_selector
-
-    if bool(arguments.device) == (arguments.select is not None):
-        raise SyncError("name devices, or select them by --select; an empty selector is all of them")
-    if arguments.select is None:
-        return list(dict.fromkeys(arguments.device))
-    try:
-        selector = parse_selector(arguments.select)
-    except ValueError as error:
-        raise SyncError(f"--select: {error}") from error
-    chosen = [row.device for row in _read_rows(client, []) if selector.matches(row.labels)]
-    if not chosen:
-        raise SyncError(f"--select: no device matches {arguments.select[:80]!r}; edge-sync devices lists them")
-    names = ", ".join(chosen[:_MOST_NAMED]) + (", ..." if len(chosen) > _MOST_NAMED else "")
-    print(f"edge-sync: {arguments.command} to {len(chosen)} devices: {names}", file=sys.stderr)
-    return chosen
-
-
-def _arguments_of(texts: list[str]) -> dict[str, Any]:
-    """Return the arguments of a command; a value that is a JSON number, true, false or null is taken as that."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise SyncError(f"--argument: found {text[:80]!r}, expected a key, = and a value")
-        if key in found:
-            raise SyncError(f"--argument: {key[:80]!r} comes twice")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
-    return found
 
 
 def seconds(text: str) -> float:
@@ -337,25 +218,18 @@ def seconds(text: str) -> float:
         raise SyncError(str(error)) from error
 
 
-def _client(arguments: argparse.Namespace) -> FleetClient:
+def fleet_client(arguments: argparse.Namespace) -> FleetClient:
+    """Return the fleet's server that the options or the environment name.
+
+    Raises:
+        SyncError: there is no address, or it or the token is invalid.
+    """
     from gallery_sync.collector.client import FleetClient as Client
 
     url, token = fleet_address(arguments)
     return Client(url, token, ca_file=arguments.ca_file)
 
 
-def _tree(document: Any) -> Any:
+def as_tree(document: Any) -> Any:
+    """Return a document as JSON values, without the fields that are not set."""
     return document.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _by(arguments: argparse.Namespace) -> str:
-    if arguments.by is not None and not arguments.by.strip():  # such as of a variable that is not set
-        raise SyncError("--by: found an empty name; give yours, for the audit")
-    return arguments.by or _user()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()[:80]
-    except (KeyError, OSError):
-        raise SyncError("cannot tell who sends this; give --by NAME") from None

@@ -69,7 +69,7 @@ class Writer:
         """
         self._database, self._inflow, self._counters = database, inflow, counters
         self.on_reset = on_reset
-        self.on_online: Callable[[str], None] = lambda _: None  # called when a device said that it is connected
+        self.on_online: Callable[[str], None] = lambda _: None  # a device connected, or is new
         self._keep_s, self._now, self._sleep = keep_s, now, sleep
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -147,12 +147,11 @@ class Writer:
         except sqlite3.Error as error:
             self._failed(error, [message for message, _ in tasks])
             return
-        for name, labels in outcomes:
+        for (message, _), (name, labels) in zip(tasks, outcomes, strict=True):
             self._counters.add(name, **labels)
-        for message, _ in tasks:
             if message.kind == "reported":
                 self._stored[message.device] = hash(message.payload)
-            elif message.kind == "available" and read_available(message):
+            if labels["result"] in ("online", "new"):
                 self.on_online(message.device)
         self.devices += sum(1 for _, labels in outcomes if labels.get("result") == "new")
 

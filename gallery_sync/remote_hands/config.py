@@ -9,7 +9,7 @@ Rules this module keeps:
 2. One trial at a time, and none while a release is on trial.
 3. The device returns to the overlay before by itself: when its cameras do not come back, edge refuses the overlay, or
    the end of the trial was not watched. No network is needed.
-4. Nothing is taken unless it is asked for: a fragment that is published waits for the command.
+4. The device takes nothing by itself: a published fragment waits for the command.
 """
 
 from __future__ import annotations

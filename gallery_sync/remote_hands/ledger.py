@@ -92,16 +92,16 @@ class Ledger(StateDatabase):
             if entry.id:
                 values = (entry.id, entry.verb, entry.who, answer)
                 self._run("INSERT INTO known (id, verb, who, answer) VALUES (?, ?, ?, ?)", *values)
-                # what is under way is never forgotten
-                oldest = "SELECT number FROM known WHERE answer IS NOT NULL ORDER BY number DESC LIMIT -1 OFFSET ?"
-                forgotten = f"SELECT id FROM known WHERE number IN ({oldest})"  # noqa: S608  no value in it
-                self._run(
-                    f"UPDATE remembers SET since = max(since, coalesce((SELECT max(at) FROM audit WHERE id IN "  # noqa: S608
-                    f"({forgotten})), since))",
-                    MOST_KNOWN,
-                )
-                self._run(f"DELETE FROM known WHERE number IN ({oldest})", MOST_KNOWN)  # noqa: S608  no value in it
+                self._forget_oldest(entry.at)
             self._audit(entry)
+
+    def _forget_oldest(self, now: float) -> None:
+        """Forget the oldest commands of too many, but none that is under way."""
+        oldest = "SELECT id FROM known WHERE answer IS NOT NULL ORDER BY number DESC LIMIT -1 OFFSET ?"
+        for (command_id,) in self._all(oldest, MOST_KNOWN):
+            (ended,) = self._all("SELECT max(at) FROM audit WHERE id = ?", command_id)[0]  # None: forgotten there, too
+            self._run("UPDATE remembers SET since = max(since, ?)", now if ended is None else ended)
+            self._run("DELETE FROM known WHERE id = ?", command_id)
 
     def end(self, entry: Audited, answer: bytes) -> None:
         """Write down how a command ended that had begun.
@@ -193,7 +193,7 @@ def _prepare(connection: sqlite3.Connection, now: float) -> None:
             connection.execute(f"PRAGMA user_version = {_VERSION}")
             _remember_from(connection, now)
     elif not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'remembers'").fetchone():
-        with transaction(connection):  # of an earlier version, which forgot nothing that is younger than its commands
+        with transaction(connection):  # of an earlier agent: no server kept commands then
             _remember_from(connection, 0.0)
     connection.execute("SELECT since FROM remembers").fetchall()
     connection.execute("SELECT number, id, verb, who, answer, delivered FROM known").fetchall()

@@ -11,7 +11,7 @@
 Rules this module keeps:
 1. A private key has an address: `file2:PATH` (relative to the folder), `envvar:NAME` (the variable holds the PEM), or
    `awskms:`, `gcpkms:`, `azurekms:`, `hsm:`, `hv:` (Vault), `gnupg:` as securesystemslib defines them. The PIN of a
-   hardware module comes from $EDGE_SYNC_PIN, or is asked for.
+   hardware module comes from $EDGE_SYNC_PIN or a prompt.
 2. A key file that other users can read is refused. A key is made with O_EXCL: none is ever overwritten.
 3. No message names more of a key than its address and its id.
 """
@@ -391,7 +391,7 @@ def first_that_signs(uri: str, candidates: Iterable[Key], folder: Path) -> tuple
 
 @functools.lru_cache
 def _secret(name: str) -> str:
-    """Return the PIN of a hardware module; a person is asked for it once."""
+    """Return the PIN of a hardware module; the prompt appears once."""
     if pin := os.environ.get(PIN_VARIABLE):
         return pin
     if not sys.stdin.isatty():

@@ -32,7 +32,7 @@ class UnreachableError(SyncError):
 class Fleet(Protocol):
     """The door to what is known of devices."""
 
-    def rows(self, line: str, about: Release | None = None) -> Rows:
+    def rows(self, line: str, about: Release | None = None, /) -> Rows:
         """Return what is known of the devices of a line.
 
         Args:
@@ -51,8 +51,8 @@ class FileFleet:
 
     path: Path
 
-    def rows(self, line: str, about: Release | None = None) -> Rows:  # noqa: ARG002  of the door; all rows are whole
-        """Return the rows of a line.
+    def rows(self, line: str, _about: Release | None = None, /) -> Rows:
+        """Return the rows of a line, whole ones.
 
         Raises:
             UnreachableError: the file cannot be read.
@@ -73,7 +73,7 @@ class HttpFleet:
 
     client: FleetClient
 
-    def rows(self, line: str, about: Release | None = None) -> Rows:
+    def rows(self, line: str, about: Release | None = None, /) -> Rows:
         """Return the rows of a line.
 
         Raises:

@@ -72,17 +72,13 @@ def judge(plan: Plan, row: DeviceRow, now: float, pins: Sequence[Pin] = ()) -> S
         now: Unix seconds.
         pins: devices that stay where they are, whatever the plan says.
     """
-    if not _is_counted(plan, row, pins):
+    if not _is_meant(plan, row, pins) or plan.wave_of(row.device) is None:
         return None
     return _state_of(plan, row, now, _unix(plan.approved_at, float("inf")))
 
 
 def _state_of(plan: Plan, row: DeviceRow, now: float, approved_at: float) -> State:
     return "away" if row.last_seen < approved_at else _progress(plan, row, now)
-
-
-def _is_counted(plan: Plan, row: DeviceRow, pins: Sequence[Pin]) -> bool:
-    return _is_meant(plan, row, pins) and plan.wave_of(row.device) is not None
 
 
 def _is_meant(plan: Plan, row: DeviceRow, pins: Sequence[Pin]) -> bool:

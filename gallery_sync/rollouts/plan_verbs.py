@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from edge.errors import SyncError
-from gallery_sync.command_line import as_text, print_values, utc_now
+from gallery_sync.command_line import as_text, print_values, utc_now, who
 from gallery_sync.repository.verb_options import add_repo, published_in
 from gallery_sync.rollouts.argument_types import count, percent, seconds, selector
 from gallery_sync.rollouts.verb_options import (
@@ -18,7 +18,6 @@ from gallery_sync.rollouts.verb_options import (
     fleet_of,
     gates_of,
     print_changed,
-    who,
 )
 
 

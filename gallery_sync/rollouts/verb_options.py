@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.errors import SyncError
-from gallery_sync.command_line import FLEET_TOKEN, add_ca_file, print_values, utc_now
+from gallery_sync.command_line import FLEET_TOKEN, add_ca_file, print_values, utc_now, who
 from gallery_sync.repository.verb_options import key_ring
 from gallery_sync.rollouts.argument_types import share
 
@@ -75,24 +74,6 @@ def fleet_of(arguments: argparse.Namespace) -> Fleet | None:
     from gallery_sync.rollouts.fleet import open_fleet
 
     return open_fleet(arguments.fleet, os.environ.get(FLEET_TOKEN), arguments.ca_file) if arguments.fleet else None
-
-
-def who(arguments: argparse.Namespace) -> str:
-    """Return the name of the operator: the given one, or the user name.
-
-    Raises:
-        SyncError: there is neither, or the given one is empty.
-    """
-    import getpass
-
-    if arguments.by is not None and not arguments.by.strip():  # such as of a variable that is not set
-        raise SyncError("--by: found an empty name; give yours, for the audit log")
-    if arguments.by:
-        return str(arguments.by)[:80]
-    try:
-        return getpass.getuser()[:80]
-    except (KeyError, OSError) as error:
-        raise SyncError("found no user name for you on this system; give --by NAME") from error
 
 
 def gates_of(arguments: argparse.Namespace) -> Gates:

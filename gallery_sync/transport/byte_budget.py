@@ -63,7 +63,7 @@ class SpentBytes(Protocol):
 
 
 class SpentInMemory:
-    """Bytes that are forgotten with the process, for a pull by hand."""
+    """Bytes that the process forgets when it ends, for a manual pull."""
 
     def __init__(self) -> None:
         self.days: dict[str, int] = {}

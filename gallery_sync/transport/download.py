@@ -9,7 +9,7 @@ Rules this module keeps:
 4. A part is flushed every 4 MiB and when an attempt ends, so everything before the last 4 MiB survives a power cut.
    A complete part with a wrong hash that began before this attempt is cut back to what was flushed, once; then it is
    deleted. If no byte came from an earlier attempt, the server's object is wrong, and there is no further attempt.
-5. A server that does not continue a file where it should is asked for the whole file by the next attempt.
+5. If a server does not continue a file where it should, the next attempt requests the whole file.
 6. A full disk ends a download before its first byte where that can be known; what was downloaded stays.
 7. The byte budget of the transport stops an object in the middle, unless it is urgent. Every byte is counted.
 """

@@ -55,7 +55,7 @@ class FailureStore(Protocol):
 
 
 class FailuresInMemory:
-    """Failures that are forgotten with the process, for a pull by hand."""
+    """Failures that the process forgets when it ends, for a manual pull."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Failures] = {}

@@ -1,7 +1,7 @@
 """Reads the enrolment of a device, which `edge-sync enrol` writes in two copies.
 
 Rules this module keeps:
-1. Damage to one copy stops nothing, and is told.
+1. Damage to one copy stops nothing, and the log names it.
 """
 
 from __future__ import annotations

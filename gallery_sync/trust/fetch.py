@@ -2,7 +2,7 @@
 
 Rules this module keeps:
 1. Nothing is larger than `LARGEST_METADATA_BYTES`, whatever signed or unsigned metadata announces.
-2. A file that is not there is told apart from a network that failed: python-tuf takes the first as "no newer root".
+2. A missing file is not a network failure: python-tuf takes a missing file as "no newer root".
 3. Bytes stay in memory. python-tuf would put them into a temporary file, which is memory on many devices, too.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -52,23 +52,28 @@ def constants_to_initializers(model: onnx.ModelProto) -> None:
         graph.node.remove(node)
 
 
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove nodes and initialisers that no output hangs on, in place; all nodes stay if one has a graph inside."""
-    graph = model.graph
+def needed_for(graph: onnx.GraphProto, names: Iterable[str]) -> set[str]:
+    """Return these tensors of a plain graph, and all that they are computed from."""
     made_by = {output: node for node in graph.node for output in node.output}
-    asked = [output.name for output in graph.output]
-    if has_inner_graphs(graph):
-        asked += [name for node in graph.node for name in (*node.input, *node.output)]
-    used: set[str] = set()
-    while asked:
-        name = asked.pop()
-        if name not in used:
-            used.add(name)
-            asked += made_by[name].input if name in made_by else []
-    for node in [one for one in graph.node if not used.intersection(one.output)]:
-        graph.node.remove(node)
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
+    needed: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name and name not in needed:  # an optional input that is absent has no name
+            needed.add(name)
+            pending += made_by[name].input if name in made_by else []
+    return needed
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Remove nodes and initialisers that no output depends on, in place; none from a graph with graphs inside."""
+    graph = model.graph
+    if not has_inner_graphs(graph):  # they read tensors of the outer one
+        needed = needed_for(graph, [output.name for output in graph.output])
+        for node in [one for one in graph.node if not needed.intersection(one.output)]:
+            graph.node.remove(node)
+        for tensor in [t for t in graph.initializer if t.name not in needed]:
+            graph.initializer.remove(tensor)
     del graph.value_info[:]
 
 

@@ -8,17 +8,21 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from quantize.forms.graph import constants, consumers
+from quantize.forms.graph import constants, consumers, has_inner_graphs, needed_for
 
 
 def merge_padding(model: onnx.ModelProto) -> None:
     """Merge each constant zero padding of height and width that only convolutions read, in place."""
     graph = model.graph
-    known = constants(graph)
+    if has_inner_graphs(graph):  # they read tensors of the outer one
+        return
+    known, outputs = constants(graph), {one.name for one in graph.output}
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
         readers = consumers(graph, pad.output[0])
         before = _zeros_before(model, pad, known)
-        if before is None or not readers or any(one.op_type != "Conv" or _is_padded(one) for one in readers):
+        if before is None or not readers or pad.output[0] in outputs:
+            continue
+        if any(one.op_type != "Conv" or _is_padded(one) for one in readers):
             continue
         for conv in readers:
             kept = [one for one in conv.attribute if one.name not in ("pads", "auto_pad")]
@@ -43,23 +47,15 @@ def _zeros_before(
 
 
 def _constant(model: onnx.ModelProto, name: str) -> NDArray[np.int64] | None:
-    """Compute a tensor that hangs on constants only; None if it hangs on an input of the graph."""
-    made_by = {output: number for number, node in enumerate(model.graph.node) for output in node.output}
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    numbers: set[int] = set()
-    asked, used = [name], {}
-    while asked:
-        one = asked.pop()
-        if one in weights:
-            used[one] = weights[one]
-        elif one in made_by:
-            numbers.add(made_by[one])
-            asked += [read for read in model.graph.node[made_by[one]].input if read]
-        else:
-            return None
-    nodes = [model.graph.node[number] for number in sorted(numbers)]
+    """Compute a tensor that depends on constants only; None if it depends on an input of the graph."""
+    graph = model.graph
+    needed = needed_for(graph, [name])
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    if needed.intersection(one.name for one in graph.input).difference(tensor.name for tensor in weights):
+        return None
+    nodes = [node for node in graph.node if needed.intersection(node.output)]
     output = helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None)
-    part = helper.make_graph(nodes, "constant", [], [output], initializer=list(used.values()))
+    part = helper.make_graph(nodes, "constant", [], [output], initializer=weights)
     versions = {one.domain: one.version for one in model.opset_import}
     return np.ravel(np.asarray(ReferenceEvaluator(part, opsets=versions).run(None, {})[0], np.int64))
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 NAMED_GATE = "named"  # its name for --allow-degraded
 _NEXT_TO_NOTHING = 0.05  # share of the pictures of known items: a category that names fewer is of no use
-_FEW = 0.5  # share of them below which a person is told
+_FEW = 0.5  # share of them below which packing warns
 _LISTED = 5  # categories that a warning names
 
 
@@ -170,8 +170,8 @@ def warnings_about(rules: Mapping[str, FittedRules]) -> list[str]:
     found = []
     if not all(fit.open_set.calibrated for fit in fits.values()):
         found.append(
-            f"{few}, so thresholds come from the gallery's own pictures and no probability is told; hold out more "
-            "pictures of each item"
+            f"{few}, so thresholds come from the gallery's own pictures, and answers have no probability; hold out "
+            "more pictures of each item"
         )
     blind = {category: fit.named for category, fit in fits.items() if fit.named is not None}
     blind = {category: share for category, share in blind.items() if share < _NEXT_TO_NOTHING}

@@ -9,7 +9,7 @@ Rules this module keeps:
 2. Where an item has several pictures, each is also compared with the others: a threshold that no such answer reaches is
    lowered to the best of them, and one far below them is raised half way to the lowest tenth, because objects that are
    like no item may come. An item with one picture is compared with its own augmented views.
-3. Nothing here is calibrated: no probability is told.
+3. Nothing here is calibrated: answers have no probability.
 """
 
 from __future__ import annotations

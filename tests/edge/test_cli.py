@@ -202,10 +202,10 @@ def test_activation_runs_the_probes_on_the_configured_engine(device, capsys):
     assert "edge: engine tensorrt: package 'tensorrt' is not installed; run: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("told", "used"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
-def test_numpy_gets_one_thread_unless_somebody_says_else(told, used):
+@pytest.mark.parametrize(("given", "used"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+def test_numpy_gets_one_thread_unless_the_environment_says_otherwise(given, used):
     shown = "print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'], flush=True)"
     code = f"import os, sys; from edge import cli; cli.main = lambda: {shown} or 0; cli.program()"
     others = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
-    done = subprocess.run([sys.executable, "-c", code], env=others | told, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=others | given, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", used]

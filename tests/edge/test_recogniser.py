@@ -192,7 +192,7 @@ def test_bundle_without_a_gallery_knows_nothing(scene):
     assert {thing.reason for thing in recogniser.recognise(scene, framing="detect").objects} == {"gallery_empty"}
 
 
-def test_gallery_of_another_embedder_or_category_is_told(tmp_path, caplog):
+def test_gallery_of_another_embedder_is_refused_of_another_category_logged(tmp_path, caplog):
     other = make_gallery(tmp_path / "other", categories=("can",))
     with pytest.raises(
         BundleError, match=r"'can': found gallery .* in embedding space .*; embed the gallery with this"

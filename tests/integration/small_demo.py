@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,8 @@ import numpy as np
 
 from edge.gallery.generation import read_gallery, write_gallery_index
 from edge.gallery.writer import GalleryWriter
+from tests.demo_bundles import DEMO, demo_manifest, write_variant
 
-DEMO = Path(__file__).parents[2] / "demo"
 _PROBES = 2  # of each category
 
 
@@ -24,7 +22,7 @@ def small_bundle(folder: Path, number: int, *, wrong_probes: bool = False) -> Pa
         number: of the bundle.
         wrong_probes: expect of each golden probe what no model gives.
     """
-    manifest = json.loads((DEMO / "bundle/bundle.json").read_bytes())
+    manifest = demo_manifest()
     models = [manifest["detector"], manifest["classifier"], *manifest["embedders"]]
     for model in models:
         model["files"] = {model["ship"]: model["files"][model["ship"]]}
@@ -36,14 +34,7 @@ def small_bundle(folder: Path, number: int, *, wrong_probes: bool = False) -> Pa
         "probes": _some_probes(manifest["probes"], wrong=wrong_probes),
         "scene_probes": manifest["scene_probes"][:1],
     }
-    named = {path for model in models for path in model["files"].values()}
-    named |= {probe["path"] for probe in [*manifest["probes"], *manifest["scene_probes"]]}
-    manifest["files"] = [entry for entry in manifest["files"] if entry["path"] in named]
-    for path in named:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(DEMO / "bundle" / path, folder / path)
-    (folder / "bundle.json").write_text(json.dumps(manifest))
-    return folder
+    return write_variant(folder, manifest)
 
 
 def _some_probes(probes: list[dict[str, Any]], *, wrong: bool) -> list[dict[str, Any]]:

@@ -17,11 +17,12 @@ from edge.capture.latest_frames import LatestFrames
 from tests.integration.live_cameras import BACKENDS, StateLog, starting
 from tests.integration.rtsp_server import RtspServer
 
-# Prints how long closing took, then ends as `edge run` does, or by returning from its main module
+# Prints how long closing took and when it was done, then ends as `edge run` does, or by returning from its main module
 PROGRAM = """
 import socket, sys, time
 from edge.capture.camera import Camera
 from edge.capture.cameras import Cameras
+from edge.capture.frame_source import CaptureOptions
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.open_source import SourceOpener
 from edge.config.camera_url import parse_source
@@ -29,6 +30,7 @@ from edge.config.schema import CameraConfig
 from edge.process import leave
 
 backend, removed, by_leaving = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "leave"
+patient = CaptureOptions(open_timeout_s=60, read_timeout_s=60)  # they hang for longer than the end may take
 servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
 configs = {
     f"c{number}": CameraConfig(source=f"rtsp://127.0.0.1:{server.getsockname()[1]}/x")
@@ -38,7 +40,7 @@ latest_frames = LatestFrames()
 
 def build(name, config, on_state):
     source = parse_source(config.source)
-    return Camera(name, source, SourceOpener(source, backend).open, latest_frames, on_state)
+    return Camera(name, source, SourceOpener(source, backend, patient).open, latest_frames, on_state)
 
 cameras = Cameras(build, latest_frames, configs)
 cameras.open_due()
@@ -52,7 +54,7 @@ began_s = time.monotonic()
 cameras.replace(dict(list(configs.items())[removed:]), ())
 print(f"replaced {time.monotonic() - began_s:.2f}")
 cameras.close()
-print(f"closed {time.monotonic() - began_s:.2f}", flush=True)
+print(f"closed {time.monotonic() - began_s:.2f} at {time.monotonic():.2f}", flush=True)
 if by_leaving:
     leave(3)
 sys.exit(3)
@@ -67,9 +69,11 @@ def test_hung_cameras_delay_the_end_by_five_seconds_together(backend, removed, e
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 3, done.stderr
-    replaced_s, closed_s = (float(text) for text in re.findall(r"\d+\.\d+", done.stdout))
+    ended_s = time.monotonic()
+    replaced_s, closed_s, closed_at_s = (float(text) for text in re.findall(r"\d+\.\d+", done.stdout))
     assert replaced_s < 4.0  # it waits for none: one takes 5 s
     assert closed_s < 9.0  # it waits for all together: two would take 10 s
+    assert ended_s - closed_at_s < 20.0  # the end waits for none
 
 
 def test_silent_camera_keeps_no_other_one_waiting():

@@ -17,6 +17,7 @@ from edge.bundle.install import install_bundle, install_gallery
 from edge.bundle.prove import ProofOptions, prove_bundle
 from edge.config.schema import EngineConfig
 from edge.inference.engine_choice import EngineChoice, ModelChoice, Tried, choice_path, read_choice, write_choice
+from tests.demo_bundles import demo_manifest, write_variant
 from tests.engine_package import install_engine
 from tests.store_samples import trusted
 
@@ -26,13 +27,11 @@ PAGE = ROOT / "docs/how-to/engine-plugins.md"
 
 def smaller_bundle(folder: Path) -> Path:
     """The demo bundle's classifier and one embedder: a trial of a few seconds."""
-    manifest = json.loads((ROOT / "demo/bundle/bundle.json").read_text())
+    manifest = demo_manifest()
     manifest["detector"], manifest["finder"], manifest["scene_probes"] = None, None, []
     manifest["embedders"] = [one for one in manifest["embedders"] if one["categories"] == ["can"]]
     manifest["probes"] = [probe for probe in manifest["probes"] if probe["category"] == "can"]
-    shutil.copytree(ROOT / "demo/bundle", folder)
-    (folder / "bundle.json").write_text(json.dumps(manifest))
-    return folder
+    return write_variant(folder, manifest)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_names_that_say_too_little_or_too_much_are_refused(tmp_path, rows, text)
         read_names(tmp_path / "names.csv")
 
 
-def test_names_on_no_box_and_boxes_without_a_row_are_told(tmp_path):
+def test_names_on_no_box_and_boxes_without_a_row_are_listed(tmp_path):
     boxes = NamedBox(BOX, "nine"), NamedBox(BOX, "ten"), NamedBox(BOX, "cola", item_id="cola-1")
     listing, file = Listing("coco", scenes=[AnnotatedPicture(tmp_path, "", boxes)]), Path("names.csv")
     meant = BoxName("a", "b")

@@ -29,7 +29,7 @@ def test_warnings_are_handed_back(exported, data, tmp_path):
     sources = PackSources(embedders=(exported["embedder"],))
     few = data.__class__([sample for sample in data.samples if sample.split != "val"], [])
     packed = pack_bundle(PackOptions("shop", 1, tmp_path / "shop"), sources, few, Policy(fallback_fp32=True))
-    assert "no probability is told" in packed.warnings[0]
+    assert "answers have no probability" in packed.warnings[0]
 
 
 def test_gallery_pictures_that_nothing_embeds_are_counted(exported, data, tmp_path):

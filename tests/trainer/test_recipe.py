@@ -68,16 +68,22 @@ CROPS = "data: {index: a.csv}"
         ("embedder", f"{CROPS}\nhdcl_hardest: 4", "hdcl_hardest has no effect without hdcl_from"),
         ("embedder", f"{CROPS}\neach: {{jar: {{epochs: 3}}}}", "each has no effect without one_per_category"),
         ("embedder", f"{CROPS}\nmode: literal", "mode has no effect without pairs"),
+        ("embedder", f"{CROPS}\nmode: literal\npairs: 1", "mode has no effect without pairs and the head outline"),
         ("embedder", f"{CROPS}\naugment: {{mixup: 0.5}}", "augment.mixup has no effect outside a classifier"),
         ("embedder", "data: {index: a, split: {how: published, test: 0.3}}", "data.split.test has no effect"),
         ("classifier", f"{CROPS}\nhcl_hardest: 2", "hcl_hardest has no effect without hcl_from"),
-        ("detector", "scenes: {train: a}\ninput: {resize: stretch}", "input.resize has no effect where whole scenes"),
+        (
+            "detector",
+            "scenes: {train: a}\ninput: {resize: stretch}",
+            "input.resize has no effect in training on whole scenes",
+        ),
         ("localiser", f"{CROPS}\ninput: {{grey: true}}", "input.grey has no effect in a localiser"),
         ("finder", "world: {rendered: 0.5, without: [tear]}", "world.without and world.rendered have no effect"),
+        ("finder", "input: {grey: true}", "input.grey has no effect in a finder"),
         ("finder", "loss: l2\nedge_band: 2", "edge_band has no effect without loss double_margin"),
     ],
 )
-def test_a_method_that_is_asked_for_in_vain_is_an_error(tmp_path, kind, text, idle):
+def test_a_method_without_effect_is_an_error(tmp_path, kind, text, idle):
     with pytest.raises(TrainError, match=idle):
         load_recipe(write(tmp_path, f"kind: {kind}\n{text}"))
 
@@ -88,11 +94,20 @@ def test_a_method_that_is_asked_for_in_vain_is_an_error(tmp_path, kind, text, id
         ("embedder", f"{CROPS}\nblocks: 7\nneighbourhood: 2", "blocks and neighbourhood have no effect"),
         ("embedder", f"{CROPS}\nimages_per_class: 8", "images_per_class has no effect without pairs"),
         ("embedder", f"{CROPS}\nloss: triplet\noptimiser: {{batch: 16}}", "optimiser.batch has no effect"),
+        (
+            "embedder",
+            f"{CROPS}\nanchor: 0\npairs: 1\npair_ramp: [0, 1]",
+            "pair_ramp has no effect without pairs beside",
+        ),
         ("embedder", f"{CROPS}\nloss: crl\nscale: 30", "scale has no effect without the softmax"),
         ("embedder", f"{CROPS}\nloss: contrastive\ncentre_lr: 1", "centre_lr has no effect"),
         ("embedder", f"{CROPS}\noptimiser: {{momentum: 0.5}}", "optimiser.momentum has no effect without name sgd"),
         ("classifier", f"{CROPS}\noptimiser: {{watch: accuracy}}", "optimiser.watch has no effect without stop_after"),
-        ("detector", "scenes: {train: a}\naugment: {rotate_deg: 20}", "augment.rotate_deg has no effect where whole"),
+        (
+            "detector",
+            "scenes: {train: a}\naugment: {rotate_deg: 20}",
+            "augment.rotate_deg has no effect in training on whole",
+        ),
         ("localiser", f"{CROPS}\noptimiser: {{trunk_lr: 0.1}}", "optimiser.trunk_lr has no effect without a backbone"),
     ],
 )

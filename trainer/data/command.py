@@ -21,6 +21,7 @@ from edge.types import Image
 from trainer.data.data_card import CARD_FILE, make_card, shared_folder, summary, to_json, to_markdown
 from trainer.data.dataset import samples_of
 from trainer.data.examine import examine_listing
+from trainer.recipe_effects import IDLE_IN_SPLIT
 from trainer.recipe_parts import Split
 
 
@@ -76,7 +77,7 @@ def new_split(how: str | None, options: dict[str, Any]) -> Split | None:
         TrainError: an option is out of range, or has no effect on this split.
     """
     given = [key for key, value in options.items() if value != Split.model_fields[key].default]
-    useless = {None: options.keys(), "published": {"test", "together"}, "class_disjoint": {"together"}}.get(how, set())
+    useless = options if how is None else IDLE_IN_SPLIT.get(how, ())
     if idle := [key for key in given if key in useless]:
         raise TrainError(f"--{idle[0]} has no effect {f'with --split {how}' if how else 'without --split'}")
     try:

@@ -55,7 +55,7 @@ _VAL_EVERY = 5
 class Edit:
     """What a person changed in one picture."""
 
-    overlaps: tuple[float, ...]  # of each box that stayed or moved: overlap of before and after
+    overlaps: tuple[float, ...]  # of each box that stayed or moved: overlap of the old and the new box
     added: int
     removed: int
 

@@ -169,7 +169,7 @@ def _share_above(common: CommonComponent, feature: FloatArray) -> float:
 
 
 def _summary(rows: Sequence[_Row]) -> Measures:
-    """Return CorLoc and the mean IoU over the pictures of the class, and how well noise is told from them."""
+    """Return CorLoc and the mean IoU over the pictures of the class, and how well noise is separated from them."""
     import numpy as np
 
     overlaps = [row.overlap for row in rows if row.overlap is not None]

@@ -84,8 +84,8 @@ def _keep_request(table: Table, request: Request) -> None:
         write_durably(note, json.dumps(asked, sort_keys=True).encode())
         return
     kept = _read_note(note)
-    if changed := sorted(key for key in asked if kept.get(key, asked[key]) != asked[key]):  # older notes lack `content`
-        what = "pictures or labels were added or changed" if changed == ["content"] else f"other {changed[-1]}"
+    if changed := [key for key in asked if kept.get(key, asked[key]) != asked[key]]:  # older notes lack `content`
+        what = "pictures or labels were added or changed" if changed == ["content"] else f"other {changed[0]}"
         raise TrainError(f"{request.out}: holds a table of other data or settings ({what}); give another folder")
 
 
@@ -131,10 +131,13 @@ def _measured(table: Table, request: Request, method: str, seed: int, place: Pat
 
 
 def _rows_of(runs: Path, name: str) -> dict[int, _Row]:
-    """Return what is measured of a row, by seed."""
-    done = {place.name.rpartition("-"): place / _DONE for place in runs.glob(f"{escape(name)}-*")}
-    seeds = {int(seed): file for (start, _, seed), file in done.items() if start == name and seed.isdecimal()}
-    return {seed: _kept(file) for seed, file in sorted(seeds.items()) if file.is_file()}
+    """Return what is measured of a row, by seed in order."""
+    seeds = {}
+    for file in runs.glob(f"{escape(name)}-*/{_DONE}"):
+        start, _, seed = file.parent.name.rpartition("-")
+        if start == name and seed.isdecimal():  # not that of a row whose name goes on
+            seeds[int(seed)] = file
+    return {seed: _kept(seeds[seed]) for seed in sorted(seeds)}
 
 
 def _kept(file: Path) -> _Row:
@@ -149,8 +152,8 @@ def _report(table: Table, request: Request, rows: dict[str, dict[int, _Row]]) ->
     listed = [
         {
             "method": method,
-            "seeds": sorted(by_seed),
-            "measures": _over_seeds([by_seed[seed].measures for seed in sorted(by_seed)]),
+            "seeds": list(by_seed),
+            "measures": _over_seeds([row.measures for row in by_seed.values()]),
         }
         for method, by_seed in rows.items()
         if by_seed

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PIXELS, EPOCHS = 224, 20
 _LARGE_PX = 160  # inputs from here on have the published 7 blocks of region confusion
 HEADS = {"heads": ["class", "local", "outline"], "dim": 128, "width": 128, "images_per_class": 4}
-LITERAL = HEADS | {"mode": "literal", "anchor": 0.0, "pairs": 1.0, "pair_ramp": (0.0, 0.0)}
+LITERAL = HEADS | {"mode": "literal", "anchor": 0.0, "pairs": 1.0}
 GUARDED = HEADS | {"mode": "guarded", "anchor": 1.0, "pairs": 0.5}
 TRAINED: dict[str, dict[str, Any]] = {
     "default": {},

@@ -143,6 +143,8 @@ def test_part_of_a_page_leads_the_whole_page_to_the_log_in(client):
     shown = {"HX_Request": "true", "HX_Current_URL": f"{client.url}/review/3?state=all"}
     reply = Browser(client).get("/parts/task?key=x", **shown)
     assert reply.headers["hx-redirect"] == "/login?next=/review/3%3Fstate%3Dall"
+    reply = Browser(client).get("/parts/task?key=x", HX_Request="true", HX_Current_URL="http://[")
+    assert (reply.status, reply.headers["hx-redirect"]) == (401, "/login")
 
 
 def test_form_sent_after_the_log_out_keeps_its_page(client):

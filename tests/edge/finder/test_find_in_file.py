@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ from edge.cli import main
 from edge.errors import CaptureError
 from edge.finder.find_in_file import QueryFile, find, parse_queries, read_query
 from edge.imaging.image import encode_image, read_image
+from tests.demo_bundles import demo_manifest, write_variant
 from tests.edge.finder.finder_samples import BLUE, RED, colour_finder, scene_with
 
 
@@ -87,11 +87,7 @@ def test_missing_scene_is_rejected(tmp_path, red):
 
 
 def test_bundle_without_a_finder_is_rejected(tmp_path, capsys):
-    bundle = shutil.copytree("demo/bundle", tmp_path / "shop")
-    manifest = json.loads((bundle / "bundle.json").read_text())
-    gone = [*manifest["finder"]["files"].values(), manifest["finder"]["conversion"]]
-    manifest |= {"finder": None, "files": [one for one in manifest["files"] if one["path"] not in gone]}
-    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    bundle = write_variant(tmp_path / "shop", demo_manifest() | {"finder": None})
     assert main(["find", "red.png", "scene.png", "--bundle", str(bundle)]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"edge: {bundle}: holds no finder; train one with edge-train finder -c configs/train/")

@@ -190,8 +190,8 @@ def test_texts_are_a_sequence_of_any_text():
         texts[6]
 
 
-def test_gallery_without_the_silhouettes_that_thresholds_count_is_told(manifest, tmp_path, caplog):
-    """Not refused: a localiser may find nothing in the few pictures of a new category."""
+def test_gallery_without_the_silhouettes_that_thresholds_count_is_logged(manifest, tmp_path, caplog):
+    """It is not refused: a localiser may find nothing in the few pictures of a new category."""
     rule = SilhouetteRule(mode="iou_only", weight=1.0)
     embedder = manifest.embedders[0].model_copy(update={"outline": {"tyre": rule}})
     weighing = manifest.model_copy(update={"embedders": [embedder]})

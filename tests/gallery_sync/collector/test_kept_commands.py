@@ -177,6 +177,19 @@ def test_kept_commands_of_a_device_are_bounded_and_outlive_newer_ones(desk):
     assert sorted(desk.sent_ids()) == sorted(kept)
 
 
+def test_kept_command_outlives_what_the_server_knows_of_its_device(desk):
+    """A server may forget silent devices earlier than the time of the command is over."""
+    command = desk.order(keep_s=7 * 86_400.0).id
+    desk.now += 2 * 86_400
+    desk.connect(state=b"offline")
+    assert desk.device() is None
+    desk.connect()
+    assert desk.link.sent == []  # before its report, the server does not know it
+    desk.take(message(report(revision=2), at=desk.now))
+    desk.commands.step(0.0)
+    assert desk.sent_ids() == [command]
+
+
 def test_answer_of_another_device_ends_no_kept_command(desk):
     desk.take(message(report("cam-2")))
     command = desk.order().id

@@ -9,7 +9,8 @@ import pytest
 
 from edge.errors import SyncError
 from gallery_sync.cli import main
-from gallery_sync.collector.client import FleetClient, wait_for_answers
+from gallery_sync.collector.client import FleetClient
+from gallery_sync.collector.command_verbs import wait_for_answers
 from gallery_sync.collector.messages import Arrived
 from gallery_sync.collector.records import forget_old
 from gallery_sync.collector.serve import Options, broker_settings, read_account, read_token
@@ -119,7 +120,7 @@ class AnsweringLink:
 @pytest.fixture
 def answering(address, monkeypatch):
     link = AnsweringLink(address, cam_1=["accepted", "done"], cam_3=["refused"])
-    monkeypatch.setattr("gallery_sync.collector.client._POLL_S", 0.02)
+    monkeypatch.setattr("gallery_sync.collector.command_verbs._POLL_S", 0.02)
     object.__setattr__(address.desk.commands, "link", link)
     return link
 

@@ -26,6 +26,7 @@ from gallery_sync.repository.publish import Demands, publish
 from gallery_sync.transport.download import Retry
 from gallery_sync.transport.repository_files import FolderTransport, HttpTransport, open_transport
 from gallery_sync.trust.errors import ExpiredError, MetadataError, RolledBackError
+from tests.demo_bundles import DEMO, demo_manifest, write_variant
 from tests.hostile_releases import without_deliveries
 from tests.power_cut import IMAGES, PowerCut
 from tests.store_samples import SPACE, make_bundle, make_gallery, trusted
@@ -388,23 +389,16 @@ def test_enrolled_line_counts_not_what_the_repository_says(tmp_path, capsys):
 
 def small_demo(folder: Path) -> tuple[Path, Path]:
     """Return the bundle and the gallery of the demo with one embedder, in one form, and two of its probes."""
-    demo = Path(__file__).parents[3] / "demo"
-    tree = json.loads((demo / "bundle/bundle.json").read_text())
+    tree = demo_manifest()
     model = next(one for one in tree["embedders"] if one["categories"] == ["bottle"])
     model["files"] = {"ort-u8": model["files"]["ort-u8"]}
     probes = [one for one in tree["probes"] if one["category"] == "bottle"][:2]
-    paths = {model["files"]["ort-u8"], *(one["path"] for one in probes)}
     tree |= {"embedders": [model], "probes": probes, "runtimes": ["ort-u8"], "scene_probes": []}
     tree |= {"detector": None, "classifier": None, "finder": None}
-    tree |= {"files": [one for one in tree["files"] if one["path"] in paths]}
-    for path in paths:
-        (folder / "bundle" / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(demo / "bundle" / path, folder / "bundle" / path)
-    (folder / "bundle/bundle.json").write_text(json.dumps(tree))
-    (folder / "gallery").mkdir()
-    shutil.copy(demo / "gallery/bottle.sqlite", folder / "gallery")
+    (folder / "gallery").mkdir(parents=True)
+    shutil.copy(DEMO / "gallery/bottle.sqlite", folder / "gallery")
     write_gallery_index(folder / "gallery", "2026-01-01T00:00:00Z")
-    return folder / "bundle", folder / "gallery"
+    return write_variant(folder / "bundle", tree), folder / "gallery"
 
 
 def test_pulled_release_is_activated_after_its_probes_pass(tmp_path):

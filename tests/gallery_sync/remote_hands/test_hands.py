@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 from edge.errors import BundleError
+from gallery_sync.remote_hands import ledger
 from gallery_sync.remote_hands.commands import Command, Outcome
 from gallery_sync.remote_hands.hands import MOST_WAITING, LeftOver
 from gallery_sync.remote_hands.judge import Now
@@ -276,6 +277,18 @@ def test_kept_command_is_refused_where_its_id_may_be_forgotten(tmp_path):
     assert (answer["state"], device.calls) == ("refused", [])
     assert "does not remember whether it has carried this command out" in answer["text"]
     assert device.send(payload=request("fresh"))["state"] == "done"
+
+
+def test_kept_command_is_refused_where_the_audit_lost_it_too(device, monkeypatch):
+    """Messages without an id fill the audit alone."""
+    for name in ("MOST_KNOWN", "MOST_AUDITED"):
+        monkeypatch.setattr(ledger, name, 2)
+    device.clock = Now(NOW - 50_000, NOW - 90_000)
+    for number in range(4):
+        device.send(payload=request(f"n-{number}", at=NOW - 50_000))
+    device.clock = Now(NOW, NOW - 90_000)
+    assert device.send(payload=kept(NOW - 50_001, NOW + 100, "n-0"))["state"] == "refused"
+    assert device.calls.count("n-0") == 1
 
 
 def test_kept_command_is_refused_after_newer_ones_were_forgotten(device):

@@ -83,6 +83,15 @@ def test_user_is_removed_after_the_page_said_what_that_does(page, client):
     expect(page.get_by_role("button", name="Remove bob")).to_have_count(0)
 
 
+def test_wrong_old_password_is_named(page, client):
+    page.goto(f"{client.url}/account")
+    log_in(page, "bob")
+    page.get_by_label("Old password").fill("not the old one")
+    page.get_by_label("New password").fill("another password")
+    page.get_by_role("button", name="Change").click()
+    expect(page.locator(".toast.bad")).to_contain_text("the name or the password is wrong")
+
+
 def test_log_out_ends_the_session(page, client):
     page.goto(f"{client.url}/account")
     log_in(page, "bob")

@@ -36,7 +36,7 @@ from tests.sync_samples import keys_of
 
 CHECKS = "status_code_conformance,content_type_conformance,response_schema_conformance"  # 500 is in no description
 OWN_ID = 1000  # of the user and the session that the requests come from
-# by hand, with every limit of every field, in minutes: FINESIGHT_FUZZ_PHASES=coverage,fuzzing
+# set this to try every limit of every field, in minutes: FINESIGHT_FUZZ_PHASES=coverage,fuzzing
 PHASES = os.environ.get("FINESIGHT_FUZZ_PHASES", "fuzzing")
 EXAMPLES = int(os.environ.get("FINESIGHT_FUZZ_EXAMPLES", "5"))
 ONLY = os.environ.get("FINESIGHT_FUZZ_ONLY", "")  # a pattern of paths, such as /review/

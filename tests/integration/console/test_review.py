@@ -76,6 +76,14 @@ def test_a_key_right_after_a_dialog_closed_belongs_to_the_page(page):
     assert focused == "BODY"
 
 
+def test_filters_that_a_key_closed_keep_the_focus(page):
+    page.keyboard.press("/")
+    filters = page.locator(".filters > summary")
+    filters.press("Enter")
+    expect(page.locator(".filters")).not_to_have_attribute("open", "")
+    expect(filters).to_be_focused()
+
+
 def test_a_key_before_the_next_page_means_its_first_crop(client, set_id, page):
     def four_and_the_rest_later(route):
         if "after=" not in route.request.url:

@@ -176,7 +176,7 @@ def test_nothing_held_out_gives_a_cautious_rule_without_probability(networks, da
     assert 0 < rules["box"].threshold < 1
     evaluation = manifest.evaluation["embedder"]
     assert evaluation["named"] is None
-    assert "no probability is told" in manifest.evaluation["warnings"][0]
+    assert "answers have no probability" in manifest.evaluation["warnings"][0]
     assert evaluation["open_set"]["box"]["rule"].startswith("cautious, from the gallery's own pictures")
     assert len(manifest.probes) >= 8  # from the gallery
 

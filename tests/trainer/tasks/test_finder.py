@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from edge.telemetry.timing import Timings
 from quantize.build_network import Policy, build_network
 from quantize.bundle.pack import PackOptions, pack
 from quantize.dataset import Data
+from tests.demo_bundles import DEMO, demo_manifest, write_variant
 from tests.trainer.toy import BACKBONE, optimiser
 from trainer.cli import main
 from trainer.model_setup import preprocess_of
@@ -34,7 +34,6 @@ from trainer.tasks.finder import train_finder
 from trainer.tasks.finder_scenes import _mask_with_gaps, render_scenes, render_worlds, sample_search, split_items
 from trainer.tasks.finder_torch import load_finder
 
-DEMO = Path(__file__).parents[3] / "demo"
 HELD_OUT = ["carton", "jar", "car", "can", *(f"bottle-{n:02d}" for n in range(4, 14))]
 
 
@@ -198,18 +197,10 @@ def test_device_loads_the_finder_only_with_seek_configured(packed, tmp_path, cap
     slots.activate(tmp_path, slot, install_gallery(DEMO / "gallery", tmp_path))
     assert load_active_models(seeking).finder is None
     assert "has a finder of an older format (ADR 0010): recognition.seek has no effect" in caplog.text
-    slot = install_bundle(without_finder(tmp_path / "without"), tmp_path)
+    slot = install_bundle(write_variant(tmp_path / "without", demo_manifest() | {"finder": None}), tmp_path)
     slots.activate(tmp_path, slot, install_gallery(DEMO / "gallery", tmp_path))
     assert load_active_models(seeking).finder is None
     assert "has no finder: recognition.seek has no effect" in caplog.text
-
-
-def without_finder(folder):
-    """The demo's bundle, with files that no model names."""
-    shutil.copytree(DEMO / "bundle", folder)
-    tree = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(tree | {"finder": None}))
-    return folder
 
 
 def with_old_finder(packed, folder):
