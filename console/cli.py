@@ -40,11 +40,16 @@ def _serve(arguments: argparse.Namespace) -> None:
     from console.web.serve import Listen, serve
 
     prepare: Callable[[Services], None] | None = None
-    settings = settings_of(arguments) if arguments.verb == "serve" else demo_settings(arguments)
     if arguments.verb == "demo":
         from console.demo.build import build_demo
 
+        settings = demo_settings(arguments)
         prepare = partial(build_demo, say=lambda text: print(f"demo: {text}", flush=True))
+    else:
+        settings = settings_of(arguments)
+        for one in settings.folders:
+            if not one.is_dir():  # perhaps it is mounted later
+                print(f"edge-console: --folder {one}: there is no such folder now", file=sys.stderr)
     host, _, port = arguments.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"--listen: found {arguments.listen!r}, expected HOST:PORT")
@@ -52,9 +57,6 @@ def _serve(arguments: argparse.Namespace) -> None:
     listen = Listen(
         host.strip("[]"), int(port), names, arguments.tls_certificate, arguments.tls_key, arguments.proxy_https
     )
-    for one in arguments.folder if arguments.verb == "serve" else ():
-        if not one.is_dir():  # perhaps it is mounted later
-            print(f"edge-console: --folder {one}: there is no such folder now", file=sys.stderr)
     serve(settings, listen, prepare)
 
 

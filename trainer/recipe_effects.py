@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -46,6 +47,10 @@ def _has_outline_pairs(recipe: Any) -> bool:
     return bool("outline" in recipe.heads and (recipe.pairs > 0 or not recipe.anchor))
 
 
+def _is_not_split(how: str, recipe: Any) -> bool:
+    return bool(recipe.data.split.how != how)
+
+
 _SHARED = (
     Needs(["optimiser.momentum"], lambda r: r.optimiser.name == "sgd", "without name sgd", of_size=True),
     Needs(
@@ -70,7 +75,7 @@ _SHARED = (
 )
 IDLE_IN_SPLIT = {"published": ("test", "of", "together"), "class_disjoint": ("together",)}  # by how it is split
 _SPLIT = tuple(
-    Needs([f"data.split.{key}" for key in keys], lambda r, how=how: r.data.split.how != how, f"with how {how}")
+    Needs([f"data.split.{key}" for key in keys], partial(_is_not_split, how), f"with how {how}")
     for how, keys in IDLE_IN_SPLIT.items()
 )
 _CROPS_ONLY = (

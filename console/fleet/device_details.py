@@ -10,8 +10,8 @@ from console.fleet.devices import DeviceView, view
 from console.fleet.reader import FleetReader
 from console.fleet.texts import as_object, clean, is_count, moment
 from edge.errors import ConsoleError
-from gallery_sync.collector.client import parse_rows
 from gallery_sync.collector.messages import is_device_id
+from gallery_sync.fleet_client.client import parse_rows
 
 _MOST_ENTRIES = 50  # of history, commands and answers
 

@@ -14,9 +14,9 @@ from typing import Any
 from console.fleet.reader import FleetReader
 from console.fleet.texts import clean, counts, is_count, moment
 from edge.errors import ConsoleError
-from gallery_sync.collector.client import Rows
 from gallery_sync.collector.messages import is_device_id
 from gallery_sync.collector.queries import SILENT_S
+from gallery_sync.fleet_client.client import Rows
 from gallery_sync.formats.reports import FAILED, DeviceRow, Running, Try
 from gallery_sync.formats.rollouts import GROUP
 

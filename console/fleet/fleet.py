@@ -12,7 +12,7 @@ from console.fleet.reader import FleetReader
 from console.fleet.signed import SignedRepository
 from console.settings import Settings
 from edge.errors import ConsoleError
-from gallery_sync.collector.client import Rows
+from gallery_sync.fleet_client.client import Rows
 from gallery_sync.repository.published import Published
 
 

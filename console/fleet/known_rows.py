@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from console.fleet.reader import FleetReader
 from edge.errors import ConsoleError
-from gallery_sync.collector.client import Rows
+from gallery_sync.fleet_client.client import Rows
 
 log = logging.getLogger(__name__)
 

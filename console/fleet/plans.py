@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from console.fleet.fleet import Fleet
 from edge.errors import ConsoleError, SyncError, first_validation_error
-from gallery_sync.collector.client import Rows
 from gallery_sync.command_line import parse_duration
+from gallery_sync.fleet_client.client import Rows
 from gallery_sync.formats.rollouts import Gates, Selector, parse_selector
 from gallery_sync.repository.folder import locked
 from gallery_sync.repository.metadata import SignedMetadata

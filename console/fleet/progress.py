@@ -8,7 +8,7 @@ from datetime import datetime
 
 from console.fleet.signed import unix
 from console.fleet.texts import clean
-from gallery_sync.collector.client import Rows
+from gallery_sync.fleet_client.client import Rows
 from gallery_sync.formats.rollouts import Pin, Plan
 from gallery_sync.rollouts import gates
 from gallery_sync.rollouts.gates import WaveCount, count, decide, judge, soak_left, why_not_confirmed

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from console.settings import Settings
 from edge.errors import ConsoleError, SyncError
-from gallery_sync.collector.client import FleetClient, FleetRefusedError, Limits, Rows
 from gallery_sync.command_line import FLEET_TOKEN
+from gallery_sync.fleet_client.client import FleetClient, FleetRefusedError, Limits, Rows
 
 KEEP_S = 1.5  # an answer
 _DOWN_S = 3.0  # that nobody asks a server that did not answer

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from gallery_sync.agent.machine import Target
 from gallery_sync.agent.policy import Policy
-from gallery_sync.agent.windows import parse_window, why_closed
 from gallery_sync.device.permit import Permit, why_not_permitted
+from gallery_sync.formats.windows import parse_window, why_closed
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from gallery_sync.agent.windows import Window, parse_window
 from gallery_sync.device.identity import OwnLabels
+from gallery_sync.formats.windows import Window, parse_window
 from gallery_sync.mailbox.settings import Fleet
 from gallery_sync.remote_hands.permission import Commands
 from gallery_sync.transport.byte_budget import BytePolicy, Metered

@@ -130,10 +130,11 @@ class Commands:
         try:
             self.link.send(topic, payload)
         except PublishError as error:
-            outcome = before if before == "sent" else str(error)
-            self.writer.call(lambda db: records.put_sent(db, request.id, outcome))
+            reason = str(error)
+            if before != "sent":  # the broker never had it
+                self.writer.call(lambda db: records.put_sent(db, request.id, reason))
             if request.until is None:
-                raise NotSentError(f"the command was not sent: {outcome}; send it again") from error
+                raise NotSentError(f"the command was not sent: {reason}; send it again") from error
             return False
         if request.until is None:
             self.writer.call(lambda db: records.put_sent(db, request.id, "sent"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge.errors import SyncError, one_line
-from gallery_sync.collector.client import FleetClient, FleetRefusedError, Rows, parse_rows
+from gallery_sync.fleet_client.client import FleetClient, FleetRefusedError, Rows, parse_rows
 from gallery_sync.formats.documents import Release
 from gallery_sync.formats.fields import Document
 from gallery_sync.formats.reports import DeviceRow

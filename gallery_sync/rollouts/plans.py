@@ -45,6 +45,7 @@ from gallery_sync.formats.rollouts import (
     bucket_of,
     selects,
 )
+from gallery_sync.formats.windows import parse_window
 from gallery_sync.repository.files import read_file, write_file
 from gallery_sync.repository.folder import locked
 from gallery_sync.repository.metadata import SignedMetadata
@@ -54,9 +55,6 @@ from gallery_sync.trust.clock import write_time
 
 DEADLINE_S = 14 * 86400.0
 FOLDER = "rollouts"
-_DAY = "(Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
-_DAYS, _TIME = rf"{_DAY}(-{_DAY})?(,{_DAY}(-{_DAY})?)*", r"([01]\d|2[0-3]):[0-5]\d"
-_WINDOW = re.compile(rf"({_DAYS} )?{_TIME}-({_TIME}|24:00)")
 
 
 class PlanDraft(Document):
@@ -317,13 +315,10 @@ def _check(wish: Wish, published: Published) -> None:
         if not 0 < percent <= 100:
             raise SyncError(f"found a wave of {percent:g} %, expected more than 0 and at most 100")
     for window in wish.windows:
-        if not _WINDOW.fullmatch(window):
-            raise SyncError(f"found the window {window[:80]!r}, expected one such as 'Sat,Sun 02:00-05:00'")
-        start, _, end = window.rpartition(" ")[2].partition("-")
-        if start == end:  # devices could not tell an empty window from a whole day, and would never open it
-            raise SyncError(
-                f"found the window {window[:80]!r}, which begins when it ends; leave --window out for always"
-            )
+        try:
+            parse_window(window)
+        except ValueError as error:
+            raise SyncError(str(error)) from error
     if not wish.deadline_s > 0:
         raise SyncError("found a deadline of 0, expected a time such as 14d")
 

@@ -71,7 +71,7 @@ WRITTEN = {  # values that would show
     "world.per_item": 1,
     "edge_band": 2,
 }
-embedder = partial(embedder_recipe, epochs=1, pair_ramp=(0.3, 0.6))
+embedder = partial(embedder_recipe, epochs=1, pair_ramp=(0.3, 0.6), batches_per_epoch=3)  # so that pairs ramp in
 CASES = {
     "softmax": (partial(embedder, heads=["class"], pairs=0.0), write_crops, train_embedders),
     "triplet": (

@@ -77,15 +77,12 @@ def predict_queries(
                 wanted[i] |= _likely_categories(rows_of_chunk[i - rows[0]], chain.labels)
         for embed_batch in dict.fromkeys(chain.embed.values()):
             served = {category for category, other in chain.embed.items() if other is embed_batch}
-            chosen = [i for i in rows if wanted[i] & served]
-            found = {
-                i: vector for i in chosen if (vector := known.get((embed_batch, _key(evaluation_set, i)))) is not None
-            }
-            if new := [i for i in chosen if i not in found]:
-                found |= zip(new, embed_batch([images[i - rows[0]] for i in new]), strict=True)
-            for i in chosen:
+            keys = {i: (embed_batch, _key(evaluation_set, i)) for i in rows if wanted[i] & served}
+            if new := [i for i, key in keys.items() if key not in known]:
+                known |= zip((keys[i] for i in new), embed_batch([images[i - rows[0]] for i in new]), strict=True)
+            for i, key in keys.items():
                 for category in wanted[i] & served:
-                    vectors[category][i] = found[i]
+                    vectors[category][i] = known[key]
         if len(latency_ms) < timed:
             latency_ms += [_chain_ms(chain, image, references) for image in images[: timed - len(latency_ms)]]
     table = np.concatenate(probabilities) if probabilities else None

@@ -15,7 +15,7 @@ from console.fleet.devices import DeviceFilter, read_page, read_summary
 from console.fleet.reader import FleetReader
 from console.settings import Settings
 from edge.errors import ConsoleError
-from gallery_sync.collector.client import Limits
+from gallery_sync.fleet_client.client import Limits
 from tests.console.fleet.fleet_samples import TOKEN, fake_server, report, small_fleet
 from tests.console_samples import running_console
 from tests.integration.mosquitto import free_port

@@ -15,8 +15,8 @@ from gallery_sync.agent.doors import skipped_before
 from gallery_sync.agent.gates import Surroundings, why_not_download, why_not_install
 from gallery_sync.agent.machine import Target
 from gallery_sync.agent.policy import Policy, read_policy
-from gallery_sync.agent.windows import DAYS, parse_window, why_closed
 from gallery_sync.device.permit import Permit
+from gallery_sync.formats.windows import DAYS, parse_window, why_closed
 
 SATURDAY = datetime(2026, 11, 28, tzinfo=timezone.utc)
 

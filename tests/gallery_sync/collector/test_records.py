@@ -12,7 +12,7 @@ from gallery_sync.collector.messages import Arrived
 from gallery_sync.collector.metrics import metrics_text
 from gallery_sync.collector.queries import count_fleet
 from gallery_sync.collector.records import MOST_ANSWERS_TO_ONE, MOST_HISTORY
-from gallery_sync.collector.show import device_table, device_text
+from gallery_sync.fleet_client.show import device_table, device_text
 from gallery_sync.formats.reports import DeviceRow
 from gallery_sync.rollouts.gates import judge, why_not_confirmed
 from tests.gallery_sync.collector.collector_samples import NOW, a_plan, a_try, answer, message, report

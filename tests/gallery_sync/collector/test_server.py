@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from edge.errors import ConfigError, SyncError
 from gallery_sync.collector.api import openapi
-from gallery_sync.collector.client import FleetClient
 from gallery_sync.collector.inbox import LARGEST_BYTES
 from gallery_sync.collector.messages import Arrived
 from gallery_sync.collector.server import FleetServer, Listen, Parts
+from gallery_sync.fleet_client.client import FleetClient
 from tests.gallery_sync.collector.collector_samples import NOW, Desk, a_try, answer, ask, message, report
 from tests.integration.certificates import Authority
 

@@ -74,7 +74,7 @@ def test_confirmed_without_a_trial_is_no_success():
 
 @pytest.mark.parametrize("left_out", ["release", "gallery_sequence"])
 def test_what_a_report_leaves_out_of_its_pair_is_no_success(left_out):
-    """A folder that was installed by hand has the same bundle, too, and no number."""
+    """A pair that somebody installed from folders has the same bundle, and no number."""
     whole = {"line": "demo", "release": 7, "bundle_id": "two", "gallery_sequence": 3}
     running = Running(**{key: value for key, value in whole.items() if key != left_out})
     assert judge(a_plan(), a_row("cam", "confirmed", report={"running": Running(**whole)}), NOW) == "confirmed"

@@ -129,6 +129,7 @@ def test_arrow_right_after_typing_moves_in_the_list_that_comes(client, set_id, p
 def test_cancelled_name_is_not_given_when_the_list_comes(client, set_id, page):
     other = crops(client, set_id)[1]
     decide(client, set_id, "d", [other], state="item", category="colour", label="Teal")
+    named = crops(client, set_id, "state=item")
     review(page, client, set_id)
     held = hold(page, ITEMS)
     page.keyboard.press("n")
@@ -144,7 +145,7 @@ def test_cancelled_name_is_not_given_when_the_list_comes(client, set_id, page):
     page.keyboard.press("Escape")
     page.keyboard.press("0")
     saved(page)
-    assert [one["id"] for one in crops(client, set_id, "state=item")] == [other["id"]]
+    assert len(crops(client, set_id, "state=item")) == len(named)
 
 
 def test_sample_of_sliders_that_moved_meanwhile_is_not_shown(client, set_id, page):

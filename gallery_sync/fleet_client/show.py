@@ -96,10 +96,7 @@ def _lists(found: dict[str, Any], row: DeviceRow) -> list[str]:
         ("quarantine", [f"release {one.release}: {one.reason}" for one in row.reported.quarantine]),
         ("tries", [_try(one) for one in row.tries or row.reported.tries]),
         ("history", [f"{time_text(one['at'])} {_change(one)}" for one in found.get("history", [])]),
-        (
-            "commands",
-            [command_text(one) for one in found.get("commands", [])],
-        ),
+        ("commands", [command_text(one) for one in found.get("commands", [])]),
         (
             "answers",
             [f"{time_text(one['at'])} {one['verb']}: {one['state']} {one['text']}" for one in found.get("answers", [])],

@@ -45,7 +45,9 @@ def parse_window(text: str) -> Window:
     start_h, start_m, end_h, end_m = map(int, found.groups())
     start, end = start_h * 60 + start_m, end_h * 60 + end_m
     if start >= _DAY_MIN or end > _DAY_MIN or start_m > 59 or end_m > 59 or start == end:
-        raise ValueError(f"found the window {text[:80]!r}, expected two different times from 00:00 to 24:00")
+        raise ValueError(
+            f"found the window {text[:80]!r}, expected two different times from 00:00 to 24:00; leave it out for always"
+        )
     return Window(_parse_days(days[0], text) if days else frozenset(range(7)), start, end)
 
 

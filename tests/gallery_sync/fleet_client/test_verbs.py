@@ -9,13 +9,13 @@ import pytest
 
 from edge.errors import SyncError
 from gallery_sync.cli import main
-from gallery_sync.collector.client import FleetClient
-from gallery_sync.collector.command_verbs import wait_for_answers
 from gallery_sync.collector.messages import Arrived
 from gallery_sync.collector.records import forget_old
 from gallery_sync.collector.serve import Options, broker_settings, read_account, read_token
-from gallery_sync.collector.show import WIDTH, age
-from gallery_sync.collector.verbs import seconds
+from gallery_sync.fleet_client.client import FleetClient
+from gallery_sync.fleet_client.command_verbs import wait_for_answers
+from gallery_sync.fleet_client.show import WIDTH, age
+from gallery_sync.fleet_client.verbs import seconds
 from gallery_sync.formats.reports import Answer
 from tests.gallery_sync.collector.collector_samples import NOW, a_try, answer, message, report
 from tests.gallery_sync.collector.test_server import Running
@@ -81,7 +81,7 @@ def test_devices_are_waited_for(fleet, address, capsys, monkeypatch):
     def next_look(_):
         fleet.take(message(report("cam-8", state="idle"), at=NOW))
 
-    monkeypatch.setattr("gallery_sync.collector.verbs.time.sleep", next_look)
+    monkeypatch.setattr("gallery_sync.fleet_client.verbs.time.sleep", next_look)
     assert main(["devices", "--line", "shop", "--wait-for", "4", "--within", "1m"]) == 0
     assert "cam-8" in capsys.readouterr().out
     assert main(["devices", "--state", "trial", "--wait-for", "2", "--within", "0s"]) == 1
@@ -120,7 +120,7 @@ class AnsweringLink:
 @pytest.fixture
 def answering(address, monkeypatch):
     link = AnsweringLink(address, cam_1=["accepted", "done"], cam_3=["refused"])
-    monkeypatch.setattr("gallery_sync.collector.command_verbs._POLL_S", 0.02)
+    monkeypatch.setattr("gallery_sync.fleet_client.command_verbs._POLL_S", 0.02)
     object.__setattr__(address.desk.commands, "link", link)
     return link
 
@@ -214,7 +214,7 @@ def rows_of(url, token=None, **query):
 
 
 def test_all_pages_are_read(fleet, monkeypatch):
-    monkeypatch.setattr("gallery_sync.collector.client._ROWS", 1)
+    monkeypatch.setattr("gallery_sync.fleet_client.client._ROWS", 1)
     assert [row.device[:5] for row in rows_of(fleet.server.url, TOKEN, line="shop")] == ["cam-1", "cam-2", "cam-3"]
     assert rows_of(fleet.server.url + "/", TOKEN, line="other") == []
 

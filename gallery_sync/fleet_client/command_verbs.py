@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import SyncError
-from gallery_sync.collector.verbs import add_fleet, as_tree, fleet_client, read_rows, seconds
 from gallery_sync.command_line import who
+from gallery_sync.fleet_client.verbs import add_fleet, as_tree, fleet_client, read_rows, seconds
 
 if TYPE_CHECKING:
-    from gallery_sync.collector.client import FleetClient
+    from gallery_sync.fleet_client.client import FleetClient
     from gallery_sync.formats.reports import Answer
 
 _MOST_NAMED = 20
@@ -47,7 +47,7 @@ def _add_commands(commands: argparse.ArgumentParser) -> None:
 
 
 def _send(arguments: argparse.Namespace) -> int:
-    from gallery_sync.collector.show import answer_text
+    from gallery_sync.fleet_client.show import answer_text
 
     given, wait_s = _arguments_of(arguments.argument), seconds(arguments.wait)
     keep_s = None if arguments.keep is None else seconds(arguments.keep)
@@ -83,7 +83,7 @@ def _send(arguments: argparse.Namespace) -> int:
 
 
 def _why_not_done(answer: Answer | None, stored: dict[str, Any], waited: str) -> str:
-    from gallery_sync.collector.show import time_text
+    from gallery_sync.fleet_client.show import time_text
 
     if answer is None and stored.get("state") == "waiting":
         return f"waits: the device is off, or the broker is; it is kept until {time_text(stored['until'])}"
@@ -92,7 +92,7 @@ def _why_not_done(answer: Answer | None, stored: dict[str, Any], waited: str) ->
 
 
 def _commands(arguments: argparse.Namespace) -> int:
-    from gallery_sync.collector.show import command_text
+    from gallery_sync.fleet_client.show import command_text
 
     failed = False
     by = who(arguments) if arguments.withdraw else ""

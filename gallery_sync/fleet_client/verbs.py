@@ -16,7 +16,7 @@ from edge.errors import SyncError
 from gallery_sync.command_line import FLEET_TOKEN, add_ca_file, parse_duration
 
 if TYPE_CHECKING:
-    from gallery_sync.collector.client import FleetClient
+    from gallery_sync.fleet_client.client import FleetClient
     from gallery_sync.formats.reports import DeviceRow
 
 FLEET = "FINESIGHT_FLEET"  # the variable with its address
@@ -145,7 +145,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _devices(arguments: argparse.Namespace) -> int:
-    from gallery_sync.collector.show import device_table, table_width
+    from gallery_sync.fleet_client.show import device_table, table_width
 
     query = [("label", label) for label in arguments.label]
     given = ((key, getattr(arguments, key)) for key in ("line", "group", "state", "release"))
@@ -198,7 +198,7 @@ def _wait_for(arguments: argparse.Namespace, query: list[tuple[str, str]]) -> li
 
 
 def _device(arguments: argparse.Namespace) -> int:
-    from gallery_sync.collector.show import device_text
+    from gallery_sync.fleet_client.show import device_text
 
     with fleet_client(arguments) as client:
         found = client.device(arguments.device)
@@ -224,7 +224,7 @@ def fleet_client(arguments: argparse.Namespace) -> FleetClient:
     Raises:
         SyncError: there is no address, or it or the token is invalid.
     """
-    from gallery_sync.collector.client import FleetClient as Client
+    from gallery_sync.fleet_client.client import FleetClient as Client
 
     url, token = fleet_address(arguments)
     return Client(url, token, ca_file=arguments.ca_file)
