@@ -2,7 +2,8 @@
 
 Rules this module keeps:
 1. A job is `running` in the database before its process starts. A console that starts again finds the process by its
-   number and start time; if it has ended meanwhile, exit.json says how.
+   number and start time; if it has ended meanwhile, exit.json says how. A job whose console was killed before the
+   process started goes back into the queue.
 2. One heavy job runs at a time, in the order of their ids. Light ones start at once.
 3. What follows a job that ended well (`when_done`) is called at least once, also after a restart.
 """
@@ -174,7 +175,7 @@ class Supervisor:
         if process is None:
             if self._clock() - (row["started_at"] or 0.0) < _START_S:
                 return False
-            self._end(job_id, "interrupted", None, None, "the console was stopped while the job started; resume it")
+            self._start_again(row)
             return True
         self._processes[job_id] = process
         if is_alive(process):
@@ -192,6 +193,14 @@ class Supervisor:
             says = last_line(read_tail(home / LOG, 4000)) or f"its program ended with status {code}"
             self._end(job_id, "failed", code, ended_at, says)
         return True
+
+    def _start_again(self, row: sqlite3.Row) -> None:
+        """Queue a job whose process an earlier console never started, or end it if somebody stopped it."""
+        if row["stop_at"] is not None:
+            self._end(row["id"], "stopped", None, None, "stopped before it began")
+            return
+        with self._database.write() as connection:
+            update_row(connection, row["id"], state="queued", started_at=None)
 
     def _escalate(self, process: Process, job_id: int, since_s: float) -> None:
         """Send a job that was stopped its next signal, if it is time."""

@@ -16,8 +16,9 @@ import pytest
 from console.settings import Settings
 from console.storage.database import open_database
 from console.tables import TABLES
+from console.training.job import update_row
 from console.training.jobs import Jobs
-from console.training.processes import is_alive, read_process
+from console.training.processes import EXIT, PROCESS, is_alive, read_process
 from edge.errors import ConsoleError
 
 ROOT = Path(__file__).parents[3]
@@ -165,7 +166,7 @@ def test_console_killed_in_the_middle_of_a_training_loses_nothing(tmp_path):
         "import sys\nfrom tests.console.training.test_jobs import open_jobs, python, until_file\n"
         f"with open_jobs({str(tmp_path)!r}) as jobs:\n"
         f"    job = jobs.start('learn', 'x', python(until_file({str(go)!r}) + 'print(1)'), 'ann')\n"
-        "    while jobs.find(job.id).state != 'running': pass\n"
+        "    while jobs.find(job.id).state != 'running': pass  # its process may not have started yet\n"
         "    print(job.id, flush=True)\n    sys.stdin.read()\n"
     )
     console = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
@@ -177,6 +178,19 @@ def test_console_killed_in_the_middle_of_a_training_loses_nothing(tmp_path):
         go.touch()
         assert jobs.wait(job_id, WAIT_S).state == "done"
         assert jobs.log_tail(job_id) == "1\n"
+
+
+@pytest.mark.parametrize(("stop_at", "state", "log"), [(None, "done", "1\n1\n"), (5.0, "stopped", "1\n")])
+def test_job_that_a_killed_console_never_started_runs_later(tmp_path, stop_at, state, log):
+    with open_jobs(tmp_path) as jobs:
+        job = jobs.wait(jobs.start("learn", "x", python("print(1)"), "ann").id, WAIT_S)
+        for name in (PROCESS, EXIT):
+            (jobs.home(job.id) / name).unlink()
+        with jobs._database.write() as connection:
+            update_row(connection, job.id, state="running", started_at=1.0, ended_at=None, stop_at=stop_at)
+    with open_jobs(tmp_path) as jobs:
+        assert jobs.wait(job.id, WAIT_S).state == state
+        assert jobs.log_tail(job.id) == log
 
 
 def test_job_that_ended_without_a_console_is_done(tmp_path):

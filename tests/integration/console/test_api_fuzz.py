@@ -204,7 +204,7 @@ def fuzz(client, tmp_path, described, only, mode="all", **environment):
         str(Path(sysconfig.get_path("scripts")) / "schemathesis"), "run", str(file), "--url", client.url,
         "--header", f"Cookie:{COOKIE}={cookie}", "--header", f"Origin:{client.url}",
         "--mode", mode, "--checks", CHECKS, "--phases", PHASES, "--max-examples", str(EXAMPLES), "--seed", SEED,
-        "--no-shrink", "--continue-on-failure", "--generation-database", "none", "--workers", "2",
+        "--no-shrink", "--continue-on-failure", "--generation-database", "none", "--workers", "1",
         "--suppress-health-check", "all", "--warnings", "off", "--exclude-operation-id", "post_logout",
         "--no-color", "--output-truncate", "true", "--request-timeout", "60",
     ]  # fmt: skip
