@@ -235,7 +235,11 @@ def load(paths: list[Path]) -> Callable[[int], int]:
     import torch
 
     from edge.imaging.image import read_image, resize
-    from edge.manifest import Preprocess
+
+    try:
+        from edge.manifest.model import Preprocess
+    except ImportError:  # an older checkout, where the manifest was one module
+        from edge.manifest import Preprocess  # type: ignore[attr-defined,no-redef]
     from trainer.data.augment import augment_crop, canvases_to_input, pad
     from trainer.loop.batch import Batch
     from trainer.loop.batch_maker import make_batches

@@ -101,7 +101,7 @@ def make_repository(folder: Path, items: int) -> Path:
     """Sign a repository with one category of so many items."""
     from edge.gallery.generation import write_gallery_index
     from edge.gallery.writer import GalleryWriter
-    from edge.manifest import Head
+    from edge.manifest.embedder import Head
     from gallery_sync.repository.metadata import SignedMetadata
     from gallery_sync.repository.publish import publish
     from tests.fleet_bundles import CATEGORY, DIM, SPACE, write_bundle

@@ -70,7 +70,7 @@ def model(data: Path) -> dict[str, object]:
     """Find pairs of groceries by the features of an ImageNet MobileNetV2 that was not trained on groceries."""
     import torch
 
-    from edge.manifest import Preprocess
+    from edge.manifest.model import Preprocess
     from trainer.data.dataset import read_samples
     from trainer.data.embedding_duplicates import find_embedding_duplicates
     from trainer.models.networks import ModelCard, build_model, save_model

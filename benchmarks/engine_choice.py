@@ -40,7 +40,7 @@ from edge.bundle.judge import Judge  # noqa: E402
 from edge.bundle.trial_process import TrialProcess  # noqa: E402
 from edge.bundle.trial_times import fast_ms  # noqa: E402
 from edge.inference.engine_choice import EngineChoice, Model, models_of  # noqa: E402
-from edge.manifest import DetectorModel  # noqa: E402
+from edge.manifest.stages import DetectorModel  # noqa: E402
 
 _SLICE = 10
 _ROWS = 4
@@ -135,7 +135,8 @@ def larger_networks(folder: Path) -> Path:
     from benchmarks.int8_speed import exported
     from edge.imaging.image import read_image
     from edge.inference.preprocess import to_batch, to_canvas
-    from edge.manifest import ClassifierModel, Preprocess
+    from edge.manifest.model import Preprocess
+    from edge.manifest.stages import ClassifierModel
     from quantize.forms import calibrate, ort_u8
 
     out = folder / "networks"

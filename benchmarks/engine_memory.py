@@ -85,7 +85,7 @@ def run_row(row: list[Any]) -> dict[str, Any]:
 def make_bundle(folder: Path, categories: int, form: str, large: str | None, *, own: bool) -> Any:
     """Write the models of a bundle with so many categories, and return its manifest."""
     from edge.durable import sha256_of
-    from edge.manifest import Manifest
+    from edge.manifest.manifest import Manifest
 
     demo = ROOT / "demo/bundle"
     manifest = json.loads((demo / "bundle.json").read_text())
@@ -259,7 +259,7 @@ def gallery_row(categories: int, items: int, dim: int = 128, rows: int = 3) -> d
     """Measure the memory of the search indexes of so many categories."""
     from edge.gallery.search import build_index
     from edge.gallery.store import CategoryItems
-    from edge.manifest import Head
+    from edge.manifest.embedder import Head
 
     rng = np.random.default_rng(0)
     release_heap()

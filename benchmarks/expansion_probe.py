@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dataset_formats.records import Sample
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import Image
 from trainer.data.augment import augment_crop, canvases_to_input, pad
 from trainer.data.pictures import load_canvases, load_pictures

@@ -1,6 +1,7 @@
 """How many devices one server of a fleet can hold: reports a second, size of the database, time of the API's answers.
 
     python benchmarks/fleet_collector.py [--devices 100000] [--rounds 15]
+    python benchmarks/fleet_collector.py --look-only --keep /dev/shm      # replaces `look` in the report that is there
 
 Reports of a usual size (`report_bytes`) go through the parts of `edge-sync fleet serve` in one process, without a
 broker: the bounded inflow, the writer with its transactions, which are flushed to the disk, and the HTTP server.
@@ -11,8 +12,9 @@ broker: the bounded inflow, the writer with its transactions, which are flushed 
 * Database: bytes after the first reports, and after the changed ones.
 * Answers: milliseconds of a request over HTTP on loopback, with 2,000 and with all devices: pages from the beginning,
   the middle, and of what few devices have; counts of all devices. The aim for a page is 200 ms.
-* Look: how long `edge-sync rollout run` takes to ask for all devices and to decide, and the processor time of that, the
-  server's share included. `whole`: with whole reports, as `edge-sync devices` reads them.
+* Look: how long `edge-sync rollout run` takes to ask for devices and to decide, and the processor time of that, the
+  server's share included. `canary`: while a wave of 5 % is open; `narrow`: while the last wave is open, with all
+  devices; `whole`: with all devices and whole reports, as `edge-sync devices` reads them.
 
 Other work on the machine (`load_1_min`) lengthens all of it. Writes benchmarks/results/fleet_collector.json.
 """
@@ -47,13 +49,32 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=15, help="requests of each kind")
     parser.add_argument("--keep", type=Path, help="make the database in this folder")
+    parser.add_argument("--look-only", action="store_true", help="measure the look alone; the rest of the report stays")
     arguments = parser.parse_args()
     from benchmarks import rig
 
     logging.disable(logging.ERROR)
+    out = ROOT / "benchmarks/results/fleet_collector.json"
     with tempfile.TemporaryDirectory(prefix="fleet-collector-", dir=arguments.keep) as folder:
-        report = measure(Path(folder), arguments.devices, arguments.rounds) | {"load_1_min": os.getloadavg()[0]}
-    rig.write_report(report, ROOT / "benchmarks/results/fleet_collector.json")
+        if arguments.look_only:
+            report = json.loads(out.read_text()) | {"look": measure_look(Path(folder), arguments.devices)}
+        else:
+            report = measure(Path(folder), arguments.devices, arguments.rounds) | {"load_1_min": os.getloadavg()[0]}
+    rig.write_report(report, out)
+
+
+def measure_look(folder: Path, devices: int) -> dict[str, Any]:
+    """Return the part `look` of the report."""
+    with serving(folder) as fleet:
+        for first in range(0, devices, FEW):
+            fleet.ingest(reports(range(first, min(first + FEW, devices)), 1))
+        return looks(fleet)
+
+
+def looks(fleet: Fleet) -> dict[str, Any]:
+    """Return how long each kind of look takes, and the load of the machine meanwhile."""
+    found = {"canary": fleet.look(500), "narrow": fleet.look(), "whole": fleet.look(whole=True)}
+    return found | {"load_1_min": round(os.getloadavg()[0], 1)}
 
 
 def measure(folder: Path, devices: int, rounds: int) -> dict[str, Any]:
@@ -65,7 +86,7 @@ def measure(folder: Path, devices: int, rounds: int) -> dict[str, Any]:
         rest = fleet.ingest(reports(range(FEW, devices), 1))
         size = fleet.size()
         answers[str(devices)] = fleet.ask(devices, rounds)
-        look = {"narrow": fleet.look(), "whole": fleet.look(whole=True)}
+        look = looks(fleet)
         changed = fleet.ingest(reports(range(0, devices, 5), 2))
         return {
             "devices": devices,
@@ -172,8 +193,8 @@ class Fleet:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return self.database.path.stat().st_size
 
-    def look(self, *, whole: bool = False) -> dict[str, Any]:
-        """Return how long a look of the controller at all devices takes."""
+    def look(self, buckets: int = 10_000, *, whole: bool = False) -> dict[str, Any]:
+        """Return how long a look of the controller takes while a wave with so many of 10,000 buckets is open."""
         from gallery_sync.formats.documents import Release
         from gallery_sync.formats.rollouts import Plan, Wave
         from gallery_sync.rollouts.fleet import open_fleet
@@ -183,12 +204,12 @@ class Fleet:
             line="shop", sequence=42, created_at="", bundle_id="shop-2", bundle_head="0" * 64, gallery_sequence=119
         )
         plan = Plan(
-            id="p", release=release, salt="0" * 16, waves=[Wave(buckets=10_000)], open_waves=1,
+            id="p", release=release, salt="0" * 16, waves=[Wave(buckets=buckets)], open_waves=1,
             planned_by="a", planned_at="", approved_by="b", approved_at="2026-01-01T00:00:00Z",
         )  # fmt: skip
         door = open_fleet(f"http://127.0.0.1:{self.server.port}", None)
         started, used = time.monotonic(), time.process_time()
-        rows = door.rows("shop", None if whole else release).rows
+        rows = door.rows("shop", *((None, None) if whole else (release, plan.open_buckets()))).rows
         decide(plan, count(plan, rows, NOW), NOW)
         took, used = time.monotonic() - started, time.process_time() - used
         return {"devices": len(rows), "s": round(took, 2), "cpu_s": round(used, 2)}

@@ -71,18 +71,18 @@ def measure_enrolments(folder: Path, devices: int) -> dict[str, Any]:
 
 def measure_publishing(folder: Path) -> dict[str, Any]:
     """Return how long a first release and a change of one item take."""
-    from benchmarks import fleet_sync
+    from benchmarks import noise_catalogue
 
     demo, repo = folder / "demo", folder / "publishing"
     timed("init", demo, "--line", "shop", "--development")
     first_s = timed("publish", demo, "--bundle", ROOT / "demo/bundle", "--gallery", ROOT / "demo/gallery")
-    bundle = fleet_sync.make_bundle(folder / "bundle")
-    pictures = fleet_sync.Pictures(folder)
-    gallery = fleet_sync.make_gallery(folder, pictures)
+    bundle = noise_catalogue.make_bundle(folder / "bundle")
+    pictures = noise_catalogue.Pictures(folder)
+    gallery = noise_catalogue.make_gallery(folder, pictures)
     timed("init", repo, "--line", "bench", "--development")
     items_s = timed("publish", repo, "--bundle", bundle, "--gallery", gallery)
-    rename_s = timed("gallery", "rename", repo, fleet_sync.CATEGORY, pictures.item(7), "Another name")
-    return {"demo_s": first_s, "items": fleet_sync.ITEMS, "first_with_items_s": items_s, "one_item_s": rename_s}
+    rename_s = timed("gallery", "rename", repo, noise_catalogue.CATEGORY, pictures.item(7), "Another name")
+    return {"demo_s": first_s, "items": noise_catalogue.ITEMS, "first_with_items_s": items_s, "one_item_s": rename_s}
 
 
 def measure_list() -> dict[str, Any]:

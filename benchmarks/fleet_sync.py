@@ -23,38 +23,49 @@ Writes benchmarks/results/fleet_sync.json.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import http.client
 import json
 import logging
 import os
 import re
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-DEMO = ROOT / "demo"
 
-ITEMS, DIM, ADDED, DELETED = 20_000, 256, 100, 50
-SIDE, CATEGORY, SPACE = 16, "shelf", "b" * 64
-LOOK_S, ASK_S = 0.04, 0.05  # between two look-ups of a new item, and of one that is known
-TOKEN, POLL_S, DEADLINE_S = "benchmark of a fleet", 0.5, 300.0
-FORM = "ort-u8"
+from benchmarks.counted_wire import Wire, counting  # noqa: E402
+from benchmarks.noise_catalogue import (  # noqa: E402
+    CATEGORY,
+    DIM,
+    ITEMS,
+    SPACE,
+    Pictures,
+    embed,
+    make_bundle,
+    make_gallery,
+    make_repository,
+    now,
+    publish,
+)
+from benchmarks.noisy_models import DEMO, noisy_bundle  # noqa: E402
+from benchmarks.running_device import (  # noqa: E402
+    Asking,
+    Kiosk,
+    Process,
+    agent_command,
+    prepare_device,
+    running,
+    wait_for,
+)
+
+ADDED, DELETED = 100, 50
+LOOK_S = 0.04  # between two look-ups of a new item
+POLL_S = 0.5
 NOISE = 0.01  # of the deviation of a tensor
 TARGETS = {"bytes_to_changed": 1.25, "searchable_s": 1.0, "check_bytes": 1024, "check_cpu_ms": 50.0}
 
@@ -113,282 +124,6 @@ def measure(folder: Path, checks: int, rounds: int) -> dict[str, Any]:
         with running(agent_command(folder, state, config, 0.1), folder / "idle.log") as agent:
             idle = measure_idle(agent.process.pid, wire, checks)
     return {"nothing_to_do": idle, "gallery_delta": delta, "bundle_by_residual": measure_residual(folder)}
-
-
-# the repository
-
-
-def make_repository(repo: Path) -> Any:
-    """Make an empty repository with development keys."""
-    from gallery_sync.repository.keys import KeyRing, keys_beside
-    from gallery_sync.repository.metadata import SignedMetadata
-
-    keys = KeyRing.development(keys_beside(repo))
-    SignedMetadata.create(repo, "bench", "online", keys, now())
-    return keys
-
-
-def publish(repo: Path, keys: Any, **what: Path) -> None:
-    """Publish a bundle, a gallery or both."""
-    from gallery_sync.repository import publish as room
-
-    room.publish(repo, keys, now(), **what)
-
-
-def now() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(timezone.utc)
-
-
-def embed(pictures_rgb: np.ndarray) -> np.ndarray:
-    """Return what the embedder gives for uint8 (n, SIDE, SIDE, 3), as unit vectors."""
-    from tests.projection_model import project
-
-    return project(pictures_rgb, DIM)
-
-
-def make_bundle(folder: Path) -> Path:
-    """Write a bundle with one embedder, for a camera with framing: whole_frame."""
-    from tests.projection_model import MODEL, embedder, write_manifest, write_model
-
-    write_model(folder, SIDE, DIM)
-    write_manifest(folder, "bench-1", 1, [MODEL], embedders=[embedder(SIDE, DIM, CATEGORY, SPACE)])
-    return folder
-
-
-class Pictures:
-    """Pictures of noise, by number. The first ITEMS are in the gallery at first."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def rgb(self, number: int) -> np.ndarray:
-        """Return a picture, uint8 (SIDE, SIDE, 3)."""
-        return np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-
-    def item(self, number: int) -> str:
-        """Return the id of its item."""
-        return f"item-{number:06d}"
-
-    def encoded(self, number: int) -> bytes:
-        """Return it for a look-up, large, as PNG."""
-        large = cv2.resize(self.rgb(number), (SIDE * 16, SIDE * 16), interpolation=cv2.INTER_NEAREST)
-        return bytes(cv2.imencode(".png", large[..., ::-1])[1])
-
-    def thumbnail(self, number: int) -> bytes:
-        """Return its thumbnail, a JPEG of about 1,200 bytes."""
-        large = cv2.resize(self.rgb(number), (64, 64), interpolation=cv2.INTER_CUBIC)
-        return bytes(cv2.imencode(".jpg", large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 45])[1])
-
-
-def make_gallery(folder: Path, pictures: Pictures) -> Path:
-    """Write the gallery of the first release."""
-    from edge.gallery.generation import write_gallery_index
-    from edge.gallery.writer import GalleryWriter
-    from edge.manifest import Head
-
-    out = folder / "gallery"
-    vectors = embed(np.stack([pictures.rgb(number) for number in range(ITEMS)]))
-    with GalleryWriter(out, CATEGORY, SPACE, [Head(name="class", dim=DIM)]) as writer:
-        for number in range(ITEMS):
-            thumbnail = pictures.thumbnail(number)
-            writer.add(pictures.item(number), f"Item {number}", vectors[number, None], {"sku": number}, thumbnail)
-    write_gallery_index(out, "2026-01-01T00:00:00Z")
-    return out
-
-
-# the device
-
-
-def prepare_device(folder: Path, state: Path, repo: Path, url: str) -> Path:
-    """Enrol a device, and return its configuration."""
-    from tests.integration.mosquitto import free_port
-
-    sync = [sys.executable, "-m", "gallery_sync.cli"]
-    new = [*sync, "enrolment", "new", repo, "--url", url, "-o", folder / "devices", "--device", "bench-1"]
-    enrol = [*sync, "enrol", folder / "devices/bench-1.json", "--state-dir", state]
-    for command in (new, enrol):
-        subprocess.run([str(word) for word in command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    video = cv2.VideoWriter(str(folder / "counter.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 5, (320, 240))
-    for _ in range(50):
-        video.write(np.full((240, 320, 3), 150, np.uint8))
-    video.release()
-    config = folder / "device.yaml"
-    config.write_text(
-        f"state_dir: {state}\nengine: {{backend: onnxruntime}}\n"
-        f"cameras:\n  counter: {{source: 'file://{folder}/counter.mp4?loop=1', framing: whole_frame}}\n"
-        f"kiosk: {{camera: counter, port: {free_port()}, token: '{TOKEN}'}}\n"
-    )
-    return config
-
-
-def agent_command(folder: Path, state: Path, config: Path, poll_s: float) -> list[str]:
-    """Return the command of the agent."""
-    policy = folder / f"agent-{poll_s}.yaml"
-    policy.write_text(f"poll_s: {poll_s}\njitter: 0\ntrial: {{seconds: 1, look_s: 0.2}}\n")
-    words = [sys.executable, "-m", "gallery_sync.cli", "--verbose", "agent", "--state-dir", state, "--config", policy]
-    return [str(word) for word in [*words, "--device-config", config]]
-
-
-class Process:
-    """A process, and what it logs with the time at which each line arrived."""
-
-    def __init__(self, command: list[str], log: Path) -> None:
-        self.lines: list[tuple[float, str]] = []
-        self._log = log
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    def _read(self) -> None:
-        with self._log.open("w") as log:
-            for line in self.process.stderr or ():
-                self.lines.append((time.time(), line.strip()))
-                log.write(f"{time.time():.3f} {line}")
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.terminate()
-        self.process.wait(30)
-        self._thread.join()
-
-
-@contextmanager
-def running(command: list[str], log: Path) -> Iterator[Process]:
-    """Run a process until the end of the block."""
-    started = Process(command, log)
-    try:
-        yield started
-    finally:
-        started.stop()
-
-
-def wait_for(condition: Callable[[], Any], what: str, pause_s: float = 0.05) -> Any:
-    """Return the first answer that is true."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            if answer := condition():
-                return answer
-        except OSError:
-            pass
-        if time.monotonic() > deadline:
-            raise SystemExit(f"not in time: {what}")
-        time.sleep(pause_s)
-
-
-class Kiosk:
-    """Looks pictures up at a running device."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    def item(self, picture: bytes) -> str | None:
-        """Return the item that the device answers with; None: unknown.
-
-        Raises:
-            OSError: it gave no answer.
-        """
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
-        try:
-            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "image/png"}
-            connection.request("POST", "/v1/lookup", picture, headers)
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise OSError(f"{response.status}: {answer}")
-        match = answer["match"]
-        return match and match["item"]
-
-
-class Asking:
-    """Looks an item up all the time, in a thread."""
-
-    def __init__(self, kiosk: Kiosk, picture: bytes, item: str) -> None:
-        self.count = self.failed = 0
-        self._kiosk, self._picture, self._item = kiosk, picture, item
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._ended.wait(ASK_S):
-            self.count += 1
-            try:
-                self.failed += self._kiosk.item(self._picture) != self._item
-            except OSError:
-                self.failed += 1
-
-    def stop(self) -> None:
-        """End it."""
-        self._ended.set()
-        self._thread.join()
-
-
-# the wire
-
-
-class Wire:
-    """Bytes at the sockets of a server."""
-
-    def __init__(self) -> None:
-        self.received = self.sent = 0
-        self.paths: list[str] = []  # of the requests
-        self.last_byte_at = 0.0  # Unix seconds
-        self.lock = threading.Lock()
-
-    def snapshot(self) -> tuple[int, int, int]:
-        """Return requests, and bytes to and from the server."""
-        with self.lock:
-            return len(self.paths), self.received, self.sent
-
-
-@contextmanager
-def counting(server: Any) -> Iterator[Wire]:
-    """Count the bytes of a server's connections, and note when it sent an object's last one."""
-    wire = Wire()
-
-    class Counted(socket.socket):
-        is_object = False
-
-        def recv_into(self, *arguments: Any, **more: Any) -> int:
-            count = super().recv_into(*arguments, **more)
-            with wire.lock:
-                wire.received += count
-                text = bytes(arguments[0][:count])
-                if text.startswith(b"GET "):
-                    wire.paths.append(text.split(b" ", 2)[1].decode())
-                    self.is_object = wire.paths[-1].startswith("/objects/")
-            return count
-
-        def send(self, data: Any, *more: Any) -> int:
-            count = super().send(data, *more)
-            self._note(count)
-            return count
-
-        def sendall(self, data: Any, *more: Any) -> None:
-            super().sendall(data, *more)
-            self._note(len(data))
-
-        def _note(self, count: int) -> None:
-            with wire.lock:
-                wire.sent += count
-                if self.is_object:
-                    wire.last_byte_at = time.time()
-
-    accept = server.get_request
-
-    def get_request() -> tuple[socket.socket, Any]:
-        found, address = accept()
-        return Counted(found.family, found.type, found.proto, fileno=found.detach()), address
-
-    server.get_request = get_request
-    try:
-        yield wire
-    finally:
-        server.get_request = accept
 
 
 # measuring
@@ -575,46 +310,6 @@ def activate(state: Path) -> None:
     if staged is None:
         raise SystemExit("nothing is staged")
     slots.activate(state, staged.slot, staged.gallery, lambda *_: [])
-
-
-def noisy_bundle(folder: Path, number: int, noise: float) -> Path:
-    """Write the demo's bundle with its INT8 forms alone, and noise on their weights."""
-    manifest = json.loads((DEMO / "bundle/bundle.json").read_bytes())
-    models = [manifest["detector"], manifest["classifier"], *manifest["embedders"]]
-    for model in models:
-        model |= {"files": {FORM: model["files"][FORM]}, "ship": FORM}
-    manifest |= {"bundle_id": f"noisy-{number}", "sequence": number, "runtimes": [FORM]}
-    manifest |= {"probes": [], "scene_probes": []}
-    entries = []
-    for path in [model["files"][FORM] for model in models]:
-        out = folder / path
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(with_noise((DEMO / "bundle" / path).read_bytes(), noise))
-        data = out.read_bytes()
-        entries.append({"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
-    manifest["files"] = entries
-    (folder / "bundle.json").write_text(json.dumps(manifest))
-    return folder
-
-
-def with_noise(model: bytes, noise: float) -> bytes:
-    """Return an ONNX model with Gaussian noise on its weights, of this share of the deviation of each tensor."""
-    import onnx
-    from onnx import numpy_helper
-
-    if not noise:
-        return model
-    random, loaded = np.random.default_rng(0), onnx.load_from_string(model)
-    for tensor in loaded.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.size < 16 or values.dtype not in (np.int8, np.uint8, np.float32):
-            continue
-        changed = values + random.normal(size=values.shape) * values.astype(np.float64).std() * noise
-        if values.dtype != np.float32:
-            limits = np.iinfo(values.dtype)
-            changed = np.clip(np.rint(changed), limits.min, limits.max)
-        tensor.CopyFrom(numpy_helper.from_array(changed.astype(values.dtype), tensor.name))
-    return bytes(loaded.SerializeToString())
 
 
 if __name__ == "__main__":

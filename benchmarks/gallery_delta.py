@@ -36,7 +36,8 @@ from edge.gallery.generation import read_gallery, write_gallery_index  # noqa: E
 from edge.gallery.loaded_gallery import LoadedGallery, load_gallery  # noqa: E402
 from edge.gallery.store import quantise  # noqa: E402
 from edge.gallery.writer import GalleryWriter  # noqa: E402
-from edge.manifest import Head, Manifest  # noqa: E402
+from edge.manifest.embedder import Head  # noqa: E402
+from edge.manifest.manifest import Manifest  # noqa: E402
 from gallery_sync.formats.documents import Base, Segment, SpaceLog  # noqa: E402
 from gallery_sync.formats.fields import ObjectRef  # noqa: E402
 from gallery_sync.gallery_log import live_root  # noqa: E402

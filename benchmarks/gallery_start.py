@@ -34,8 +34,13 @@ sys.path.insert(0, os.environ.get("FINESIGHT_CHECKOUT", str(ROOT)))
 from edge.gallery.generation import read_gallery, write_gallery_index  # noqa: E402
 from edge.gallery.loaded_gallery import load_gallery  # noqa: E402
 from edge.gallery.writer import GalleryWriter  # noqa: E402
-from edge.manifest import Head, Manifest  # noqa: E402
 from edge.telemetry.health_report import resident_bytes  # noqa: E402
+
+try:
+    from edge.manifest.embedder import Head
+    from edge.manifest.manifest import Manifest
+except ImportError:  # an older checkout, where the manifest was one module
+    from edge.manifest import Head, Manifest  # type: ignore[attr-defined,no-redef]
 
 RUNS = ROOT / "runs/gallery_start"
 DIM, SPACE, CHANGED = 256, "a" * 64, 50

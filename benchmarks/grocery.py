@@ -330,7 +330,7 @@ def in_form(work: Path, manifest: Any, target: str) -> tuple[Any, Any]:
     """Return manifest and stages in one form, shipped or not; forms that failed a gate are in the work folder."""
     from edge.durable import sha256_of
     from edge.inference.stages import load_stages
-    from edge.manifest import FileEntry
+    from edge.manifest.manifest import FileEntry
 
     folder = work / f"forms-{target}"
     shutil.rmtree(folder, ignore_errors=True)

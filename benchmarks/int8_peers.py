@@ -121,7 +121,7 @@ def export_mobilenet(weights: Path, out: Path) -> Any:
     """Export MobileNetV2 with its ImageNet classifier, as `edge-quantize export` exports a network."""
     from safetensors.torch import load_file
 
-    from edge.manifest import Preprocess
+    from edge.manifest.model import Preprocess
     from quantize.export import export_module
     from quantize.network_spec import Spec
     from trainer.models.timm_library import timm

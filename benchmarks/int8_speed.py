@@ -53,7 +53,7 @@ def models(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def exported(name: str, out_onnx: Path) -> Path:
     """Export a network of timm with random weights."""
-    from edge.manifest import Preprocess
+    from edge.manifest.model import Preprocess
     from quantize.export import export_module
     from quantize.network_spec import Spec
     from trainer.models.timm_library import timm

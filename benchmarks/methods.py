@@ -37,7 +37,8 @@ from benchmarks import method_list  # noqa: E402
 from benchmarks.grocery import machine  # noqa: E402
 from dataset_formats.records import Sample  # noqa: E402
 from edge.inference.preprocess import to_canvas  # noqa: E402
-from edge.manifest import Head, Preprocess  # noqa: E402
+from edge.manifest.embedder import Head  # noqa: E402
+from edge.manifest.model import Preprocess  # noqa: E402
 from trainer.data.crops import predict  # noqa: E402
 from trainer.data.dataset import read_samples  # noqa: E402
 from trainer.data.pictures import load_pictures  # noqa: E402

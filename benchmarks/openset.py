@@ -38,7 +38,7 @@ from edge.imaging.image import read_image, set_threads  # noqa: E402
 from edge.inference.stages import Stages, load_stages  # noqa: E402
 from edge.kiosk.enrolment import exemplars  # noqa: E402
 from edge.kiosk.taught_embeddings import embed_views  # noqa: E402
-from edge.manifest import EmbedderModel, OpenSet  # noqa: E402
+from edge.manifest.embedder import EmbedderModel, OpenSet  # noqa: E402
 from edge.recognition.decision import categories_to_search, decide  # noqa: E402
 from edge.recognition.loaded_models import LoadedModels  # noqa: E402
 from edge.recognition.recognise_image import extract_features  # noqa: E402

@@ -19,7 +19,10 @@ from edge.imaging.image import decode_mask, encode_image, read_image, resize
 from edge.inference.engine import open_engine
 from edge.inference.preprocess import to_canvas
 from edge.inference.stages import Localiser, load_stages
-from edge.manifest import LocaliserModel, Preprocess, SilhouetteRule, parse_manifest
+from edge.manifest.embedder import SilhouetteRule
+from edge.manifest.manifest import parse_manifest
+from edge.manifest.model import Preprocess
+from edge.manifest.stages import LocaliserModel
 from edge.silhouettes.rerank import silhouettes_for
 from edge.silhouettes.silhouette import overlaps, silhouette_of
 from edge.telemetry.timing import Timings

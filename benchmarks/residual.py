@@ -159,7 +159,7 @@ def train_on(network: Any, samples: list[Any]) -> None:
     """Train every layer for some steps, as a fine-tuning does: AdamW at 1e-4, on the first outputs as classes."""
     import torch
 
-    from edge.manifest import Preprocess
+    from edge.manifest.model import Preprocess
     from quantize.forms.calibrate import preprocessed_batches
 
     preprocess = Preprocess(width=224, height=224, interpolation="area", mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -37,7 +37,7 @@ from edge.gallery.item_vectors import shrink_to_centroid  # noqa: E402
 from edge.imaging.image import trim  # noqa: E402
 from edge.inference.postprocess import unit_rows  # noqa: E402
 from edge.inference.preprocess import to_canvas  # noqa: E402
-from edge.manifest import Preprocess  # noqa: E402
+from edge.manifest.model import Preprocess  # noqa: E402
 from quantize.bundle.fit_whitening import LabelledVectors, fit_map, measure_gain  # noqa: E402
 from trainer.data.crops import predict  # noqa: E402
 from trainer.embedder_recipe import EmbedderRecipe  # noqa: E402

@@ -63,6 +63,7 @@ class Annotation:
     level: str = ""
     declared_size_px: tuple[int, int] | None = None
     times: int = 1  # how often the file lists it on purpose, to give it more weight
+    sha256: str = ""  # of the picture's file, where the data set says it: names may be swapped, contents may not
 
 
 @dataclass(slots=True)

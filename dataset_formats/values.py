@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -58,3 +59,9 @@ def size_or_none(width: str | None, height: str | None) -> tuple[int, int] | Non
 def is_yes(text: str | None) -> bool:
     """Return whether a flag is set."""
     return (text or "").strip().casefold() in ("1", "true", "yes")
+
+
+def sha256_or_empty(value: object) -> str:
+    """Return a hash as data sets write it, 64 hexadecimal digits; empty for anything else."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    return text if _SHA256.fullmatch(text) else ""

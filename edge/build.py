@@ -29,7 +29,7 @@ from edge.inference.engine import BUILDING_BACKENDS, RUNS, Precision, has_precis
 from edge.inference.engine_choice import Model, choice_path, models_of, precision_of, read_choice, resolve
 from edge.inference.open_models import OpenOptions
 from edge.inference.stages import load_stages
-from edge.manifest import FinderModel
+from edge.manifest.stages import FinderModel
 from edge.process import Call
 from edge.recognition.best_pair import Serving, load_best_pair
 from edge.recognition.chosen_engines import WantedEngines, distrust_engines, proof_options

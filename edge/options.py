@@ -195,7 +195,10 @@ def add_find_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", type=Path, default=Path("found"), help="folder for the output pictures; default: %(default)s"
     )
     parser.add_argument(
-        "--known", type=Path, help="folder LABEL/PICTURE of known things; each found one takes the nearest ones' label"
+        "--known",
+        type=Path,
+        help="folder LABEL/PICTURE or CATEGORY/LABEL/PICTURE of known things; each found one takes the nearest ones' "
+        "label",
     )
 
 

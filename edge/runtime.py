@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args
 
-from edge import __version__
 from edge.build import ModelLoading
 from edge.bundle.layout import slot_folder
 from edge.bundle.reprove import EngineProver
@@ -24,24 +23,23 @@ from edge.capture.cameras import Cameras, build_camera
 from edge.capture.latest_frames import LatestFrames
 from edge.capture.recorder import Recorders
 from edge.config.config_file import ConfigFile
-from edge.config.reload import plan_reload
+from edge.config.running_config import RunningConfig
 from edge.config.schema import DeviceConfig
 from edge.errors import CommandError, ConfigError, FinesightError
 from edge.frame_loop import FrameLoop, build_pipeline
+from edge.health_reporter import HealthReporter
 from edge.imaging import image
 from edge.messaging.command import Command
 from edge.messaging.device_publisher import DevicePublisher, PublishLatency
 from edge.messaging.outbox import Outbox
 from edge.recognition.chosen_engines import proof_options
-from edge.recognition.engine_states import engine_states, engine_totals
-from edge.recognition.gallery_drift import GalleryDrift, age_s, staleness
+from edge.recognition.gallery_drift import GalleryDrift
 from edge.recognition.loaded_models import LoadedModels
 from edge.telemetry.age_clock import AgeClock
 from edge.telemetry.agent_report import AgentReports
 from edge.telemetry.counters import Counters
-from edge.telemetry.health_report import HealthReport, RuntimeState, ServedRelease, WaitingUnknowns, resident_bytes
+from edge.telemetry.health_report import HealthReport, RuntimeState, WaitingUnknowns
 from edge.telemetry.systemd import notify_systemd, watchdog_interval_s
-from edge.telemetry.temperature import is_throttling, read_temperatures
 from edge.telemetry.timing import StageTimer
 from edge.telemetry.vital_signs import VitalSigns, VitalSignsTaker, VitalSignsWriter, monotonic_s
 from edge.types import CameraState, Frame
@@ -81,15 +79,13 @@ class Runtime:
             StoppedError: `stop` was set meanwhile; the models are still being loaded.
         """
         image.set_threads(1)  # frames are small: OpenCV's own threads only compete with the engine's
-        self.config = config
         loading = loading or ModelLoading(config, counters, add_overlay)
         self.counters = loading.counters
         self.timer = StageTimer()
         self.boot_id = secrets.token_hex(8)
-        self._started_ns = self._iterated_ns = time.monotonic_ns()
+        started_ns = self._iterated_ns = time.monotonic_ns()
         self._state: RuntimeState = "starting"
-        self._file = file
-        self._overlay = file.overlay if file else None  # in the configuration that runs
+        self._running = RunningConfig(config, file, self.counters)
         self._starts, self._gpu = loading.starts, loading.gpu
         self._stays_up_at = time.monotonic() + STAYS_UP_S
         self._active_models = loading.wait(stop)
@@ -103,7 +99,7 @@ class Runtime:
         self._outbox = Outbox(
             path, self.counters, max_bytes=bounds.max_bytes, max_age_s=bounds.max_age_s, age_clock=ages
         )
-        self._gallery_drift = GalleryDrift(config.state_dir / "first_answers.json")
+        gallery_drift = GalleryDrift(config.state_dir / "first_answers.json")
         latency = PublishLatency(self.timer, time.monotonic_ns)
         self._publisher = DevicePublisher(config, self.boot_id, self._outbox, latency, self.counters)
         self._latest_frames = LatestFrames()
@@ -112,7 +108,7 @@ class Runtime:
             build_pipeline(self.models, config.recognition, config.cameras, self.counters),
             publisher=self._publisher,
             recorders=self._recorders,
-            gallery_drift=self._gallery_drift,
+            gallery_drift=gallery_drift,
             counters=self.counters,
             timer=self.timer,
             on_gpu_error=self._gpu.lose,
@@ -121,7 +117,21 @@ class Runtime:
         self.waiting_unknowns: Callable[[], WaitingUnknowns | None] = lambda: None
         build = partial(build_camera, self._latest_frames, self._recorders, self.counters)
         self._cameras = Cameras(build, self._latest_frames, config.cameras)
-        self._agent_reports = AgentReports(config.state_dir, self.counters)
+        self._reporter = HealthReporter(
+            boot_id=self.boot_id,
+            started_ns=started_ns,
+            running=self._running,
+            cameras=self._cameras,
+            publisher=self._publisher,
+            outbox=self._outbox,
+            active_models=self._active_models,
+            gallery_drift=gallery_drift,
+            gpu=self._gpu,
+            engine_prover=self._engine_prover,
+            agent_reports=AgentReports(config.state_dir, self.counters),
+            counters=self.counters,
+            timer=self.timer,
+        )
         self._vital_signs_taker = VitalSignsTaker(time.time(), monotonic_s())
         self._vital_signs = VitalSignsWriter(config.state_dir, self.vital_signs, self.counters)
 
@@ -130,8 +140,7 @@ class Runtime:
         self._publisher.start()
         self._publish_self()
         self._cameras.open_due()
-        self._keep_config()
-        self._count_overlay()
+        self._running.keep()
         self._vital_signs.start()
         notify_systemd("READY=1")
         names = ", ".join(self.config.cameras)
@@ -205,13 +214,18 @@ class Runtime:
         """Do what is done once a second."""
         self._cameras.watch()
         self._count_drops()
-        if self._file is not None and self._file.overlay_changed():
+        if self._running.overlay_changed():
             with contextlib.suppress(CommandError):  # logged
                 self._reload()
         if now >= self._stays_up_at:
             pair = self._active_models.serving.pair
             self._starts.end_well(pair)
             self._engine_prover.check(slot_folder(self.config.state_dir, pair.slot))
+
+    @property
+    def config(self) -> DeviceConfig:
+        """The configuration that runs."""
+        return self._running.config
 
     @property
     def fallback(self) -> str | None:
@@ -294,48 +308,25 @@ class Runtime:
         Raises:
             CommandError: it is invalid; the running configuration stays.
         """
-        if self._file is None:
-            raise CommandError("this device runs without a configuration file; there is nothing to reload")
         try:
-            wanted = self._file.load()
+            plan = self._running.plan_reload()
         except ConfigError as error:
-            self.counters.add("reloads", result="refused")
-            log.error("%s; the running configuration stays", error)  # noqa: TRY400  the message says it all
             self._publish_self_and_health()
             raise CommandError(str(error)) from error
-        plan = plan_reload(self.config, wanted)
         self._publish_camera_states()
         for name in (*plan.removed, *plan.changed):
             self._frame_loop.end_tracks(name)
             self._recorders.end(name)
-        self.config = plan.config
+        self._running.use(plan)
         pipeline = build_pipeline(self.models, self.config.recognition, self.config.cameras, self.counters)
         self._frame_loop.replace_pipeline(pipeline, plan.changed)
         self._cameras.replace(self.config.cameras, (*plan.added, *plan.changed))
-        self._overlay = self._file.overlay
         self.counters.add("reloads", result="done")
         log.info("configuration reloaded: %s", plan.summary())
         self._vital_signs.hurry()
-        self._keep_config()
-        self._count_overlay()
+        self._running.keep()
         self._publish_self_and_health()
         return plan.summary()
-
-    def _keep_config(self) -> None:
-        """Save the running configuration, for a start in safe mode when the file is invalid."""
-        if self._file is None:
-            return
-        try:
-            self._file.save_last_good(self.config.state_dir)
-        except OSError as error:
-            self.counters.add("configurations_not_kept")
-            log.warning("%s: cannot keep the configuration for safe mode: %s", self.config.state_dir, error.strerror)
-
-    def _count_overlay(self) -> None:
-        if self._file is not None and self._file.overlay_problem is not None:
-            self.counters.add("config_overlays", result="refused")
-        elif self._overlay is not None:
-            self.counters.add("config_overlays", result="used")
 
     def loop_age_s(self) -> float:
         """Return the seconds since the frame loop's last iteration."""
@@ -347,66 +338,7 @@ class Runtime:
 
     def report(self) -> HealthReport:
         """Return the state of the device; from any thread."""
-        events, size = self._outbox.depth()
-        safe_mode = self._file is not None and self._file.safe_mode
-        publisher, serving = self._publisher.publisher, self._active_models.serving
-        models, gpu_fallback, building = serving.models, self._gpu.fallback, self._gpu.progress
-        limits, drift, release = self.config.gallery, self._gallery_drift.drift, serving.release
-        overlay_error = self._file.overlay_problem if self._file else None
-        wrong = (serving.fallback, gpu_fallback, overlay_error)
-        is_degraded = safe_mode or any(one is not None for one in wrong)
-        gallery_age_s = age_s(models.gallery_created_at, time.time())
-        return HealthReport(
-            site=self.config.site,
-            device=self.config.device,
-            boot_id=self.boot_id,
-            at=time.time(),
-            uptime_s=(time.monotonic_ns() - self._started_ns) / 1e9,
-            state="degraded" if is_degraded and self._state == "running" else self._state,
-            cameras=self._cameras.states(),
-            in_view=self._publisher.objects_in_view(),
-            evidence=self._cameras.reasons(),
-            clock_offsets_s=self._cameras.clock_offsets_s(),
-            clocks_off=self._cameras.clocks_off(),
-            counters=self.counters.snapshot(),
-            stages=self.timer.snapshot(),
-            outbox_events=events,
-            outbox_bytes=size,
-            mqtt_connected=self._publisher.connected,
-            mqtt_error=publisher.error if publisher else None,
-            mqtt_problems=publisher.problems() if publisher else (),
-            outbox_error=self._outbox.problem,
-            set_aside=tuple(map(str, self._outbox.newest_set_aside())),
-            resident_bytes=resident_bytes(),
-            temperatures_c=read_temperatures(),
-            throttling=is_throttling(),
-            versions={"edge": __version__, "bundle": models.bundle_id, "gallery": models.gallery_id},
-            slot=serving.pair.slot,
-            release=None
-            if release is None
-            else ServedRelease(release.line, release.sequence, release.gallery_sequence),
-            trial=serving.trial,
-            taught=models.taught,
-            unknowns=self.waiting_unknowns(),
-            update=self._agent_reports.newest(),
-            gallery_space="compatible" if models.compatible_categories else "native",
-            categories_compatible=tuple(sorted(models.compatible_categories)),
-            gallery_age_s=gallery_age_s,
-            gallery_drift=drift,
-            gallery_stale=staleness(gallery_age_s, drift, limits.stale_after_days, limits.drift),
-            fallback=serving.fallback,
-            gpu_fallback=gpu_fallback,
-            engines_building=building.of - building.built if building else 0,
-            engines_left_s=building.left_s if building else None,
-            damaged_files=serving.damaged,
-            engines=engine_states(models.stages),
-            engine_totals=engine_totals(models.stages),
-            choosing_engines=self._engine_prover.is_running,
-            safe_mode=safe_mode,
-            config_error=self._file.problem if self._file else None,
-            config_overlay=self._overlay,
-            overlay_error=overlay_error,
-        )
+        return self._reporter.report(self._state, self.waiting_unknowns())
 
     def _publish_self_and_health(self) -> None:
         self._publish_self()

@@ -41,6 +41,7 @@ from learn.steps import (
     LearnOptions,
     detector_key,
     embed,
+    items_lost,
     key_of,
     left_out_of,
     notes_about,
@@ -166,7 +167,8 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     photos = read_photos(options.photos, options.root, work / "photos", progress, options.labels)
     counts = Photos.of(photos.samples)
     say(f"{counts.told}; {weights.told}")
-    for line in (*left_out_of(photos.left_out, "photo"), *(f"  {text}" for text in advice(photos.samples, 3))):
+    lost = [*left_out_of(photos.left_out, "photo"), *items_lost(photos.lost)]
+    for line in (*lost, *(f"  {text}" for text in advice(photos.samples, 3))):
         say(line)
     samples = hold_out(photos)
     plan = _plan(options, weights, samples, counts, work)
@@ -184,7 +186,7 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
     told = f"{how[0].upper()}{how[1:]}. {weights.told}. Input {plan.px} x {plan.px} pixels."
     notes = [
         *notes_about(bundle),
-        *left_out_of(photos.left_out, "photo"),
+        *lost,
         *left_out_of(verdict.unreadable, "held-out photo"),
     ]
     page = render_page(name, counts, verdict, told, advice(photos.samples), shown, notes)
@@ -194,6 +196,7 @@ def _learn(options: LearnOptions) -> dict[str, Any]:
         "items": counts.items,
         "categories": counts.categories,
         "left_out": len(photos.left_out),
+        "left_out_why": photos.left_out,
         "how": how,
         "weights": weights.told,
         "plan": asdict(plan),

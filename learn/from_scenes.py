@@ -113,6 +113,7 @@ def _scenes_report(scenes: SceneSet) -> dict[str, Any]:
         "naming": scenes.naming,
         "untouched_test_pictures": scenes.untouched,
         "left_out": len(scenes.left_out),
+        "left_out_why": scenes.left_out,
     }
 
 

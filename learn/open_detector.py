@@ -93,7 +93,7 @@ def _of_onnx(
 ) -> OpenedDetector:
     from edge.inference.engine import open_engine
     from edge.inference.stages import Detector
-    from edge.manifest import DetectorModel
+    from edge.manifest.stages import DetectorModel
     from edge.telemetry.timing import Timings
     from quantize.detector_specs import find_spec
     from quantize.network_spec import model_entry

@@ -11,7 +11,7 @@ from dataset_formats.records import Sample
 from edge.errors import CaptureError
 from edge.imaging.image import encode_image, read_image, shrink
 from learn.judge import ENOUGH, Verdict
-from learn.plan import Photos, many
+from learn.plan import Photos, distinct_labels, many
 
 _PICTURE_PX = 200
 _MOST_CONFUSIONS = 12
@@ -78,7 +78,7 @@ def render_page(
         shown: one photo of each item.
         warnings: what a person must know.
     """
-    labels = {item: sample.label or item for item, sample in shown.items()}
+    labels = distinct_labels(shown)
     parts = [f"<h1>{escape(name)}</h1>", f"<p class=headline>{escape(headline(verdict))}</p>"]
     if verdict.answers:
         parts.append(_bar(verdict))

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ class PhotoSet:
     samples: list[Sample]  # copies, split as the data set or its reader says
     has_own_split: bool  # the data set itself says which photos are held out, as split `val`
     left_out: list[str]  # which photo cannot be used, and why
+    lost: list[str] = field(default_factory=list)  # items of which no photo can be read
     # by file name of the copy: the photo, and where in it the object is (None: the whole photo)
     sources: Mapping[str, tuple[Path, Box | None]] = field(default_factory=dict)
 
@@ -92,7 +94,9 @@ def read_photos(
     has_own = (listing.layout != "folders" or _has_split_folders(source)) and {"train", "val"} <= {
         s.split for s in kept
     }
-    return PhotoSet(_distinct(kept), has_own, left_out, sources)
+    learned = {(sample.category, sample.item) for sample in kept}
+    lost = dict.fromkeys(printable(sample.item) for sample in listed if (sample.category, sample.item) not in learned)
+    return PhotoSet(_distinct(kept), has_own, left_out, list(lost), sources)
 
 
 def _read_labels(path: Path) -> dict[tuple[str, str], str]:
@@ -110,11 +114,18 @@ def _read_labels(path: Path) -> dict[tuple[str, str], str]:
 
 def _distinct(samples: Sequence[Sample]) -> list[Sample]:
     """Return samples whose items differ in name: `Original` of two brands is two items."""
-    owners: dict[str, set[str]] = {}
-    for sample in samples:
-        owners.setdefault(sample.item, set()).add(sample.category)
+    own = list(dict.fromkeys((sample.category, sample.item) for sample in samples))
+    owners = Counter(item for _, item in own)
+    taken = {item for item, count in owners.items() if count == 1}
+    names = {}
+    for category, item in own:
+        name = item
+        while owners[item] > 1 and (name == item or name in taken):
+            name = f"{category} {name}"
+        taken.add(name)
+        names[category, item] = name
     return [
-        s if len(owners[s.item]) == 1 else replace(s, item=f"{s.category} {s.item}", label=s.label or s.item)
+        s if (name := names[s.category, s.item]) == s.item else replace(s, item=name, label=s.label or s.item)
         for s in samples
     ]
 

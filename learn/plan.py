@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from dataset_formats.records import Sample
 
@@ -22,6 +22,7 @@ _EPOCHS, _LEAST_EPOCHS, _MOST_EPOCHS = 18, 6, 30  # wanted at a size, needed at 
 _FIXED_S = 60.0  # for starting, packing and the page
 _SPENT = 0.85  # share of the rest that is planned: machines are shared
 _REFERENCE_PX = 128
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,18 @@ def make_plan(photos: Photos, speed: Speed, minutes: float) -> Plan:
 def advice(samples: Sequence[Sample], most: int = 8) -> list[str]:
     """Say what to photograph next, the items with the fewest photos first."""
     counts = Counter((s.category, s.item) for s in samples)
-    labels = {(s.category, s.item): s.label or s.item for s in samples}
+    labels = distinct_labels({(s.category, s.item): s for s in samples})
     short = sorted((count, labels[item]) for item, count in counts.items() if count < ENOUGH_PER_ITEM)
     lines = [f"{label}: {many(count, 'photo')}; take {ENOUGH_PER_ITEM - count} more" for count, label in short]
     rest = len(lines) - most
     return [*lines[:most], f"and {rest} more with fewer than {ENOUGH_PER_ITEM} photos"] if rest > 0 else lines
+
+
+def distinct_labels(shown: Mapping[T, Sample]) -> dict[T, str]:
+    """Return the names of items for people: their labels, but where several have one label, the names of the items."""
+    labels = {key: one.label or one.item for key, one in shown.items()}
+    times = Counter(labels.values())
+    return {key: label if times[label] == 1 else shown[key].item for key, label in labels.items()}
 
 
 def many(count: int, one: str, several: str = "") -> str:

@@ -141,6 +141,11 @@ def left_out_of(left_out: Sequence[str], one: str) -> list[str]:
     return [f"{many(len(left_out), one)} left out; the first: {left_out[0]}"] if left_out else []
 
 
+def items_lost(items: Sequence[str]) -> list[str]:
+    """Say which items are not learned because no photo of them can be read; nothing if there is none."""
+    return [f"not learned, as none of its photos can be read: {item}" for item in items]
+
+
 def say_how_to_start(out: Path, kept: Sequence[str], configuration: str) -> None:
     """Say where the page is, which configurations stay as they were, and how a device starts."""
     say(f"page: {out / PAGE}")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from edge.durable import sha256_of
 from edge.errors import QuantizeError
-from edge.manifest import Target
+from edge.manifest.model import Target
 from edge.types import FloatArray
 from quantize.compare_forms import cpu_description, evaluate
 from quantize.dataset import Data

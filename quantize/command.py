@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.file_names import file_name
-from edge.manifest import Manifest, Target
+from edge.manifest.manifest import Manifest
+from edge.manifest.model import Target
 from quantize.build_network import Network, Policy, build_network
 from quantize.bundle.pack import pack
 from quantize.bundle.pack_options import PackOptions

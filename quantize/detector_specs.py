@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from edge.errors import QuantizeError
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from quantize.network_spec import Spec, read_spec, spec_path
 
 BuiltIn = Literal["yolox-coco", "yolox-coco-rgb"]

@@ -15,7 +15,7 @@ from torch import nn
 from edge.durable import write_durably
 from edge.errors import QuantizeError, first_line
 from edge.inference.onnxruntime_engine import open_session_from_bytes
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from quantize.forms.fold_normalisation import fold_normalisation, pool_by_average_pool
 from quantize.forms.graph import drop_unused
 from quantize.forms.merge_padding import merge_padding

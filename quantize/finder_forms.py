@@ -26,7 +26,7 @@ from edge.finder.query import lay_out_query, object_mask
 from edge.inference.engine import open_engine
 from edge.inference.postprocess import iou_matrix
 from edge.inference.preprocess import to_batch, to_canvas
-from edge.manifest import FinderModel
+from edge.manifest.stages import FinderModel
 from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image
 from quantize.compare_forms import cpu_description

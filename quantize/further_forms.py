@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from edge.errors import QuantizeError
-from edge.manifest import Target
+from edge.manifest.model import Target
 from quantize.compare_forms import compare_network, evaluate_emulated
 from quantize.dataset import Data
 from quantize.forms.sensitivity import Kept

@@ -11,16 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edge.durable import write_durably
 from edge.errors import QuantizeError, first_validation_error
 from edge.finder_shape import FinderShape
-from edge.manifest import (
-    ClassifierModel,
-    DetectorModel,
-    EmbedderModel,
-    FinderModel,
-    Head,
-    LocaliserModel,
-    Preprocess,
-    Target,
-)
+from edge.manifest.embedder import EmbedderModel, Head
+from edge.manifest.model import Preprocess, Target
+from edge.manifest.stages import ClassifierModel, DetectorModel, FinderModel, LocaliserModel
 
 Kind = Literal["detector", "classifier", "embedder", "localiser", "finder"]
 Model = DetectorModel | ClassifierModel | EmbedderModel | LocaliserModel | FinderModel

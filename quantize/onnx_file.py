@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge.errors import EngineError, QuantizeError
 from edge.inference.engine import open_engine
 from edge.inference.preprocess import to_batch
-from edge.manifest import DetectorModel
+from edge.manifest.stages import DetectorModel
 from edge.types import FloatArray
 from quantize.network_spec import MAX_BATCH, Model
 

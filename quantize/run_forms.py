@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from edge.inference.engine import open_engine
 from edge.inference.onnxruntime_engine import open_session_from_bytes
 from edge.inference.stages import Classifier, ClassifierOutput, Detector, Embedder, Localiser
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, LocaliserModel
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.stages import ClassifierModel, DetectorModel, LocaliserModel
 from edge.telemetry.timing import Timings
 from edge.types import Box, Engine, FloatArray, Image, Silhouette
 from quantize.average_precision import Boxes

@@ -16,7 +16,7 @@ import numpy as np
 
 from edge.gallery.generation import write_gallery_index
 from edge.gallery.writer import GalleryWriter
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from gallery_sync.repository.items.edit import list_items
 from gallery_sync.repository.metadata import SignedMetadata
 from gallery_sync.repository.publish import publish

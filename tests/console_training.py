@@ -13,7 +13,6 @@ from console.sets.crops import NewBox, set_boxes
 from console.sets.pictures import add_picture
 from console.sets.sets import create_set
 
-WAIT_S = 60.0
 TRAINER = '''"""Stands for edge-train: two epochs, waits for the file `go` in its folder, then a verdict and a pair."""
 import json, os, sys, time
 from pathlib import Path

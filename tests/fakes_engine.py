@@ -7,7 +7,9 @@ from collections import Counter
 import numpy as np
 
 from edge.errors import EngineError
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, Head, LocaliserModel, Preprocess
+from edge.manifest.embedder import EmbedderModel, Head
+from edge.manifest.model import Preprocess
+from edge.manifest.stages import ClassifierModel, DetectorModel, LocaliserModel
 from edge.types import Box, Frame, Hit
 
 SIZE = 64  # pixels of every model input

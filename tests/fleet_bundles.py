@@ -17,7 +17,7 @@ import numpy as np
 
 from edge.gallery.generation import write_gallery_index
 from edge.gallery.writer import GalleryWriter
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from tests.projection_model import MODEL, embedder, project, write_manifest, write_model
 
 SIDE, DIM, ITEMS, CATEGORY, SPACE = 16, 64, 4, "shelf", "c" * 64

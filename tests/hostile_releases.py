@@ -117,7 +117,7 @@ class Forge:
         """Sign and publish everything."""
         metadata = SignedMetadata.open(self.repo, keys_of(self.repo), time_now())
         for path, data in self.documents().items():
-            metadata._puts.setdefault(path.partition("/")[0], {})[path] = data
+            metadata._changes.puts.setdefault(path.partition("/")[0], {})[path] = data
         metadata.commit(time_now())
 
     def source(self, state_dir: Path) -> Source:

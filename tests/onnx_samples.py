@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.manifest import Head, Preprocess
+from edge.manifest.embedder import Head
+from edge.manifest.model import Preprocess
 from quantize.network_spec import Spec, write_spec
 
 SIDE = 64  # pixels of the input

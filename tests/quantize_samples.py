@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from edge.manifest import Head, Preprocess
+from edge.manifest.embedder import Head
+from edge.manifest.model import Preprocess
 from edge.types import Image
 from quantize.network_spec import Spec
 

@@ -14,8 +14,11 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater
 
 from gallery_sync.repository.ceremonies.init import make_key_ring, make_repository
-from gallery_sync.repository.keys import HeldKey, KeyRing, make_key, read_public
-from gallery_sync.repository.metadata import Committed, SignedMetadata
+from gallery_sync.repository.keys import KeyRing
+from gallery_sync.repository.metadata import SignedMetadata
+from gallery_sync.repository.private_keys import HeldKey, make_key
+from gallery_sync.repository.public_keys import read_public
+from gallery_sync.repository.roles.commit import Committed
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
 LINE = "demo"

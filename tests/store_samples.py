@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.gallery.generation import write_gallery_index
 from edge.gallery.writer import GalleryWriter
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 
 SPACE = "a" * 64
 HEADS = [Head(name="class", dim=8), Head(name="local", dim=4)]

@@ -1,10 +1,14 @@
 """docs/results/sources.md: every element of the five sources has a row, and what a row names exists and is tested."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from edge.options import build_parser as edge_parser
+from quantize.options import build_parser as quantize_parser
+from trainer.options import build_parser as trainer_parser
 from trainer.tables.every_table import TABLES
 from trainer.tables.table import Request
 
@@ -13,6 +17,7 @@ PAGE = ROOT / "docs/results/sources.md"
 ELEMENTS = [
     f"{source}{n}" for source, last in {"A": 9, "B": 7, "C": 8, "D": 6, "E": 10}.items() for n in range(1, last + 1)
 ]
+COMMANDS = sorted(set(re.findall(r"`((?:edge|edge-train|edge-quantize) [^`]* -[^`]*)`", PAGE.read_text())))
 VERDICTS = ("works", "differs, because", "left out, because")
 
 
@@ -48,6 +53,16 @@ def test_commands_of_a_row_are_run_by_a_test_of_it(row):
         words = [verb, name] if verb == "table" else [verb]
         missing = [word for word in words if word not in tested]
         assert not missing, f"{program} {' '.join(words)}: no test of the row runs it"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_page_have_these_options(command):
+    program, *words = shlex.split(command)
+    if words[0] == "pack":  # the page says what else it needs
+        words += ["--id", "shop", "--sequence", "1", "--out", "shop"]
+    parsers = {"edge": lambda: edge_parser("info"), "edge-train": trainer_parser, "edge-quantize": quantize_parser}
+    if "--help" not in words:
+        parsers[program]().parse_args(words)
 
 
 def test_recipes_of_the_page_exist():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import TrainError
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from trainer.data.masks import MaskedPictures
 from trainer.data.pictures import Pictures
 from trainer.embedder_recipe import EmbedderRecipe

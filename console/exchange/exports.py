@@ -2,8 +2,9 @@
 
 Rules this module keeps:
 1. The names of pictures are those of the set: paths below its folder, which an import finds again.
-2. What no person confirmed is marked: by `state` in COCO, `source` in CVAT, predictions in Label Studio, and a table
-   of states in the archives of VOC and YOLO.
+2. What no person confirmed is marked: by `state` in COCO and CVAT, `source` in CVAT, predictions in Label Studio, and a
+   table of states in the archives of VOC and YOLO.
+3. Each picture says the hash of its file, so that an import knows it whatever its name is there.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def export_set(rows: sqlite3.Connection, set_id: int, form: Form, names: Names) 
             "coco": lambda: write_coco(contents.pictures, contents.names, target, contents.answered),
             "voc": lambda: write_voc(contents.pictures, target),
             "yolo": lambda: write_yolo(contents.pictures, contents.names, target),
-            "cvat": lambda: write_cvat(contents.pictures, contents.names, target),
+            "cvat": lambda: write_cvat(contents.pictures, contents.names, target, contents.answered),
             "label-studio": lambda: write_label_studio(contents.pictures, target, contents.answered),
         }
         writers[form]()
@@ -138,12 +139,12 @@ def read_contents(rows: sqlite3.Connection, set_id: int, names: Names) -> Conten
     for row in rows.execute(query, (set_id,)):
         boxes[row["picture_id"]].append(row)
     pictures, answered = [], set()
-    query = "SELECT id, name, width, height, boxes, split FROM pictures WHERE set_id = ? ORDER BY name"
+    query = "SELECT id, name, sha256, width, height, boxes, split FROM pictures WHERE set_id = ? ORDER BY name"
     for one in rows.execute(query, (set_id,)):
         is_answered = one["boxes"] in ("confirmed", "whole")
         listed = tuple(_named_box(row, names, is_answered=is_answered) for row in boxes[one["id"]])
         size_px = (one["width"], one["height"])
-        pictures.append(Annotation(one["name"], listed, one["split"], declared_size_px=size_px))
+        pictures.append(Annotation(one["name"], listed, one["split"], declared_size_px=size_px, sha256=one["sha256"]))
         if is_answered:
             answered.add(one["name"])
     return Contents(pictures, answered, sorted({box.item for one in pictures for box in one.boxes}))

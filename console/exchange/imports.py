@@ -18,12 +18,12 @@ from pathlib import Path
 from console.access import audit
 from console.background.tasks import Progress
 from console.boxes.editing import boxes_of, note_edit
+from console.exchange.picture_names import SetNames, known_pictures
 from console.exchange.plans import Change, Plan, Wishes, make_plan, plan_from_json, plan_to_json
 from console.exchange.reading import printable_name, read_upload
 from console.sets.crops import NewBox, set_boxes
 from console.settings import Settings
 from console.storage.database import Database
-from dataset_formats.exported_names import ExportedNames
 from edge.durable import write_durably
 from edge.errors import ConsoleError
 
@@ -86,7 +86,7 @@ def read_import(
                 row[0]: (row[1], row[2])
                 for row in rows.execute("SELECT name, width, height FROM pictures WHERE set_id = ?", (set_id,))
             }
-            names = ExportedNames(sizes)
+            names = SetNames(known_pictures(rows, set_id))
 
             def size_of(name: str) -> tuple[int, int] | None:
                 found = names.match(name)

@@ -19,9 +19,8 @@ import numpy as np
 
 from console.boxes.editing import MOST_BOXES, clip, is_same
 from console.exchange.exports import Names
+from console.exchange.picture_names import find_pictures, known_pictures
 from console.exchange.reading import Read
-from dataset_formats.exported_names import ExportedNames
-from dataset_formats.picture_names import match_names
 from dataset_formats.records import ONE_CATEGORY, Annotation, NamedBox
 from edge.errors import ConsoleError
 from edge.inference.postprocess import iou_matrix
@@ -118,7 +117,8 @@ def make_plan(rows: sqlite3.Connection, set_id: int, read: Read, wishes: Wishes)
     of_set = rows.execute("SELECT category FROM sets WHERE id = ?", (set_id,)).fetchone()[0]
     classes = {row["category"] for listed in crops.values() for row in listed} | {of_set, ONE_CATEGORY}
     listed = read.annotations.pictures
-    matches = match_names((one.name for one in listed), ExportedNames(pictures))
+    contents = {one.name: one.sha256 for one in listed if one.sha256}
+    matches = find_pictures((one.name for one in listed), known_pictures(rows, set_id), contents)
     times = Counter(one.name for one in listed)
     plan = Plan(left_out=list(read.annotations.left_out), noticed=list(read.annotations.noticed))
     plan.not_found = [f"{name}: {why}" for name, why in matches.problems.items()]
@@ -153,10 +153,10 @@ class _Planner:
         boxes = self._boxes(picture, one)
         if boxes is None:
             return
-        if not boxes and not crops and picture["boxes"] == "confirmed":
+        if not boxes and not crops and (picture["boxes"] == "confirmed" or is_proposal):
             self.plan.unchanged += 1
             return
-        if not boxes and not (is_proposal or self.wishes.empty or one.name in self.read.empty_is_answer):
+        if not boxes and not (self.wishes.empty or one.name in self.read.empty_is_answer):
             self.plan.empty.append(picture["name"])
             return
         state: State = "proposed" if is_proposal else "confirmed"

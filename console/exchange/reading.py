@@ -91,16 +91,24 @@ def _read(source: Path, size_of: SizeOf) -> Read:
     if tree_file is not None:
         _add_json(read, tree_file, size_of)
     elif source.is_file() and root_tag(source) == "annotations":
-        read.proposed |= _drawn_by_models(source)
-    elif source.is_dir():
+        _add_states_of_cvat(read, source)
+    elif source.is_file():
+        _add_scored(read)
+    else:
         states = _states_of_table(source)
         read.proposed |= {name for name, state in states.items() if state == "proposed"}
         read.empty_is_answer |= {name for name, state in states.items() if state == "confirmed"}
         xml = [*source.glob("*.xml"), *source.glob("annotations/*.xml")]
         if len(xml) == 1 and root_tag(xml[0]) == "annotations":
-            read.proposed |= _drawn_by_models(xml[0])
-    read.proposed |= {one.name for one in read.annotations.pictures if any(box.score is not None for box in one.boxes)}
+            _add_states_of_cvat(read, xml[0])
+        else:
+            _add_scored(read)
     return read
+
+
+def _add_scored(read: Read) -> None:
+    """Take pictures with scores for proposals, in formats that do not say otherwise who drew a box."""
+    read.proposed |= {one.name for one in read.annotations.pictures if any(box.score is not None for box in one.boxes)}
 
 
 def _json_of(source: Path) -> Path | None:
@@ -120,6 +128,7 @@ def _add_json(read: Read, file: Path, size_of: SizeOf) -> None:
         ]
         read.proposed |= {str(name) for name, state in states if state == "proposed"}
         read.empty_is_answer |= {str(name) for name, state in states if state == "human"}
+        _add_scored(read)
     elif is_label_studio(tree):
         read.empty_is_answer |= {one.name for one in read.annotations.pictures}
         _add_predictions(read, tree, file, size_of)
@@ -150,7 +159,10 @@ def _last_prediction(entry: dict[str, Any]) -> list[Any] | None:
     predictions = entry.get("predictions")
     last = predictions[-1] if isinstance(predictions, list) and predictions else None
     result = last.get("result") if isinstance(last, dict) else None
-    return result if isinstance(result, list) else None
+    if not isinstance(last, dict) or not isinstance(result, list):
+        return None
+    of_all = {} if last.get("score") is None else {"score": last["score"]}  # Label Studio knows one for all boxes
+    return [of_all | one if isinstance(one, dict) else one for one in result]
 
 
 def _name_of(task: Task) -> str:
@@ -160,14 +172,17 @@ def _name_of(task: Task) -> str:
         return ""  # reading it says what is wrong
 
 
-def _drawn_by_models(file: Path) -> set[str]:
-    """Return the pictures of a CVAT XML all of whose boxes a model drew."""
-    found = set()
+def _add_states_of_cvat(read: Read, file: Path) -> None:
+    """Read who drew the boxes of each picture: `state`, as our own files say it, or the sources of all boxes."""
     for node in read_children(file, "annotations"):
+        if node.tag != "image":
+            continue
+        name, state = node.get("name", ""), node.get("state")
         sources = [shape.get("source", "manual") for shape in node]
-        if node.tag == "image" and sources and all(one == "auto" for one in sources):
-            found.add(node.get("name", ""))
-    return found
+        if state == "proposed" or (sources and all(one == "auto" for one in sources)):
+            read.proposed.add(name)
+        elif state == "human":
+            read.empty_is_answer.add(name)
 
 
 def _states_of_table(folder: Path) -> dict[str, str]:
@@ -176,4 +191,4 @@ def _states_of_table(folder: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     rows = csv.reader(read_text(file).splitlines())
-    return {row[0]: row[1] for row in rows if len(row) == 2}
+    return {row[0].strip(): row[1] for row in rows if len(row) == 2}  # an XML says names without blanks around them

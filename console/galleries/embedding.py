@@ -28,7 +28,7 @@ from edge.errors import ConsoleError, FinesightError, SyncError
 from edge.gallery.store import quantise
 from edge.imaging import image
 from edge.kiosk.enrolment import EnrolmentWarning, enrolment_warnings, judge_picture, measure_picture
-from edge.manifest import EmbedderModel, OpenSet
+from edge.manifest.embedder import EmbedderModel, OpenSet
 from edge.types import FloatArray, Hit
 from gallery_sync.repository.items.pictures import EmbeddedPictures, embed_pictures
 

@@ -25,9 +25,10 @@ from console.galleries.repository import Seen, SignedGallery
 from console.storage.database import Database
 from edge.errors import ConsoleError
 from gallery_sync.gallery_log.records import Delete, Record
+from gallery_sync.repository.commit_pair import Publication
 from gallery_sync.repository.items import edit
 from gallery_sync.repository.keys import KeyRing
-from gallery_sync.repository.publish import Publication, publish_gallery_change
+from gallery_sync.repository.publish import publish_gallery_change
 
 _CHANGED = "the repository changed since this plan was made; look at it again, then publish"
 

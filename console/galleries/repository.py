@@ -15,7 +15,8 @@ from pathlib import Path
 
 from console.settings import Settings
 from edge.errors import ConsoleError
-from edge.manifest import EmbedderModel, Manifest, OpenSet
+from edge.manifest.embedder import EmbedderModel, OpenSet
+from edge.manifest.manifest import Manifest
 from gallery_sync.formats.documents import GalleryLog, SpaceLog
 from gallery_sync.repository.edited_gallery import edited_sequence
 from gallery_sync.repository.items.edit import newest_manifest

@@ -23,7 +23,7 @@ from edge.errors import ConsoleError
 from edge.finder.find_in_file import QueryFile, find
 from edge.finder.finder import Finder, open_finder
 from edge.imaging import image
-from edge.manifest import FinderModel
+from edge.manifest.stages import FinderModel
 from edge.types import Box, FloatArray, Image
 
 Way = Literal["finder", "similarity"]

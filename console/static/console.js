@@ -24,6 +24,7 @@ export const show = (text, kind = "") => {
   } else {
     setTimeout(() => toast.remove(), 5000);
   }
+  [...toasts.children].find((one) => one.className === toast.className && one.textContent === toast.textContent)?.remove();
   toasts.append(toast);
   while (toasts.children.length > 4) toasts.firstChild.remove();
 };
@@ -99,8 +100,19 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?" && !inField(event.target)) document.getElementById("keys").showModal();
 });
 
+// What changes something is sent once, however often Enter is pressed until the answer or the next page is there.
+let sending = new WeakSet();
+window.addEventListener("pageshow", () => { sending = new WeakSet(); }); // also of a page that comes back as it was
+document.body.addEventListener("htmx:confirm", (event) => {
+  if (event.detail.verb !== "get" && sending.has(event.detail.elt)) event.preventDefault();
+});
+document.body.addEventListener("htmx:beforeRequest", ({ detail }) => {
+  if (detail.requestConfig.verb !== "get") sending.add(detail.elt);
+});
+
 document.body.addEventListener("htmx:afterRequest", (event) => {
   const { xhr, elt } = event.detail;
+  sending.delete(elt);
   if (!(xhr.getResponseHeader("Content-Type") || "").startsWith("application/json")) {
     if (xhr.status === 0) show("The console cannot be reached. Nothing was changed; try again.", "bad");
     return;
@@ -109,6 +121,7 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
   if (xhr.status >= 400) show(refusal(xhr.status, answer), "bad");
   else {
     elt.closest?.("dialog")?.close();
+    if (answer.go && !answer.go.startsWith("/api/")) sending.add(elt); // the page goes
     follow(answer);
   }
 });
@@ -126,9 +139,15 @@ document.addEventListener("click", (event) => {
   if (closer) closer.closest("dialog").close();
 });
 
+// Enter that is held opens a dialog and does not answer it, too. One that destroys something begins at the other button.
+document.addEventListener("keydown", (event) => {
+  if (event.repeat && event.key === "Enter" && event.target.closest?.("dialog") && !event.target.matches("textarea")) event.preventDefault();
+}, true);
+
 // A closed dialog keeps the focus until the next frame: a key that comes before belongs to the page, not to it.
 new MutationObserver((changes) => {
   for (const { target } of changes) {
+    if (target.matches("dialog[open]:has(.danger)")) target.querySelector("[data-closes]")?.focus({ preventScroll: true });
     if (target.matches("dialog:not([open])") && target.contains(document.activeElement)) document.activeElement.blur();
   }
   placeToasts();

@@ -81,6 +81,8 @@ export const acceptPaste = (got) => {
     if (file) {
       event.preventDefault();
       got(file);
+    } else if (!event.target.closest?.("input, textarea, dialog")) {
+      show("The clipboard holds no picture. Copy the picture itself, not its address.", "bad");
     }
   });
 };

@@ -38,6 +38,7 @@ const showFound = async (answer) => {
 
 const search = async () => {
   if (!pictures.query || !pictures.scene) {
+    say("");
     byId("says").textContent = pictures.query ? "Now give the scene." : pictures.scene ? "Now give the object." : byId("says").textContent;
     return;
   }
@@ -73,6 +74,7 @@ const open = (slot) => {
   const got = async (file) => {
     given = file;
     running?.abort();
+    say("Reading the picture …"); // a large one takes seconds
     const made = await prepare(file);
     if (given !== file) return; // another one came meanwhile
     pictures[name] = made;

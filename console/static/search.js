@@ -157,6 +157,8 @@ const got = async (file) => {
   given = file;
   running?.abort();
   clearFound();
+  complain("");
+  say("Reading the picture …"); // a large one takes seconds
   const made = await prepare(file);
   if (given !== file) return; // another one came meanwhile
   picture = made;

@@ -1,6 +1,6 @@
 // Uploads pictures to a set: each file in a request of its own, two at a time. What is there already is not sent again,
 // so an upload that broke off is resumed by choosing the same files.
-import { refusal } from "/static/console.js";
+import { refusal, show } from "/static/console.js";
 
 const AT_ONCE = 2;
 const TRIES = 4;
@@ -9,15 +9,17 @@ const HASHED_AT_ONCE = 8;
 const MAX_PICTURE_BYTES = 60 * 2 ** 20;
 const setId = document.getElementById("set").dataset.set;
 const part = (id) => document.getElementById(id);
-const state = { waiting: [], busy: new Set(), failed: [], bytes: 0, sent: 0, added: 0, known: 0, refused: 0, total: 0, stopped: false, running: false };
+const state = { waiting: [], busy: new Set(), failed: [], bytes: 0, sent: 0, added: 0, known: 0, refused: 0, hidden: 0, total: 0, stopped: false, running: false };
 
+const PICTURE = /(^|\/)\.(?!_)[^/]*\.(jpe?g|png|webp|gif|bmp|tiff?|ppm|hei[cf]|avif)$/i; // hidden, and no shadow file of a Mac
 const isZip = (file) => /\.zip$/i.test(file.name);
 const nameOf = (file) => file.path || file.webkitRelativePath || file.name;
 
 const add = (files) => {
   const wanted = files.filter((file) => !/(^|\/)(\.|Thumbs\.db$|desktop\.ini$)/.test(nameOf(file)));
-  if (!wanted.length) return;
-  if (!state.running) Object.assign(state, { bytes: 0, sent: 0, added: 0, known: 0, refused: 0, total: 0, failed: [], stopped: false });
+  if (!files.length) return;
+  if (!state.running) Object.assign(state, { bytes: 0, sent: 0, added: 0, known: 0, refused: 0, hidden: 0, total: 0, failed: [], stopped: false });
+  state.hidden += files.filter((file) => !wanted.includes(file) && PICTURE.test(nameOf(file))).length;
   state.total += wanted.length;
   for (const file of wanted) state.bytes += file.size;
   state.waiting.push(...wanted);
@@ -36,7 +38,7 @@ const run = async () => {
   part("upload-stop").hidden = true;
   part("upload-again").hidden = !state.failed.length;
   tell();
-  if (state.added && !state.failed.length && !state.refused && !state.stopped) location.assign(`/sets/${setId}`);
+  if (state.added && !state.failed.length && !state.refused && !state.hidden && !state.stopped) location.assign(`/sets/${setId}`);
   else part("upload-show").hidden = !state.added;
 };
 
@@ -163,6 +165,7 @@ const tell = () => {
   const said = [`${state.added} added`];
   if (state.known) said.push(`${state.known} there already`);
   if (state.refused) said.push(`${state.refused} not usable`);
+  if (state.hidden) said.push(`${state.hidden} with a dot before the name left out; rename to upload`);
   if (state.failed.length) said.push(`${state.failed.length} failed`);
   const left = state.total - state.added - state.known - state.refused - state.failed.length;
   if (state.running && left > 0) said.push(`${left} to go, ${Math.round((100 * state.sent) / (state.bytes || 1))} %`);
@@ -205,9 +208,10 @@ const within = async (entry, path = "") => {
 const drop = part("drop");
 for (const name of ["dragenter", "dragover"]) {
   document.addEventListener(name, (event) => {
-    if (![...event.dataTransfer.types].includes("Files")) return;
-    event.preventDefault();
-    drop.classList.add("over");
+    const types = [...event.dataTransfer.types];
+    if (types.includes("Files")) drop.classList.add("over");
+    else if (!types.includes("text/uri-list")) return;
+    event.preventDefault(); // also of a link, which the browser would open
   });
 }
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
@@ -217,7 +221,8 @@ document.addEventListener("drop", async (event) => {
   drop.classList.remove("over");
   const entries = [...event.dataTransfer.items].map((one) => one.webkitGetAsEntry?.()).filter(Boolean);
   const files = entries.length ? (await Promise.all(entries.map((one) => within(one)))).flat() : [...event.dataTransfer.files];
-  add(files);
+  if (files.length) add(files);
+  else show("There is no file in it. Save the picture to your disk, and drop it from there.", "bad");
 });
 document.addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files || [])];

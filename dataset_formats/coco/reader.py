@@ -192,6 +192,7 @@ def image_record(one: Annotation) -> dict[str, Any]:
     """Return an entry of COCO's `images`, without its id."""
     width, height = one.declared_size_px or (None, None)
     about = {"file_name": one.name, "width": width, "height": height, "split": one.split, "level": one.level}
+    about["sha256"] = one.sha256
     return {key: value for key, value in about.items() if value not in (None, "")}
 
 

@@ -25,7 +25,7 @@ from dataset_formats.coco.values import (
 from dataset_formats.notices import Notices, lost_all
 from dataset_formats.records import ONE_CATEGORY, Annotation, Annotations, NamedBox
 from dataset_formats.splits import split_from_name
-from dataset_formats.values import finite
+from dataset_formats.values import finite, sha256_or_empty
 from edge.errors import DataError
 
 _FEDERATED = ("not_exhaustive_category_ids", "neg_category_ids")  # LVIS: not every object has a box
@@ -38,6 +38,7 @@ class _Picture:
     split: str
     level: str
     size_px: tuple[int, int] | None
+    sha256: str
     boxes: dict[Any, NamedBox] = field(default_factory=dict)
     lost: int = 0  # annotations that were left out
     is_copy: bool = False  # listed once more on purpose, `repeated`
@@ -202,6 +203,7 @@ def _picture(entry: Any) -> _Picture | str:
         split_from_name(written) or written,
         name_of(entry.get("level")),
         (int(size[0]), int(size[1])) if min(size) >= 1 else None,
+        sha256_or_empty(entry.get("sha256")),
         is_copy=is_set(entry.get("repeated")),
     )
 
@@ -274,7 +276,8 @@ class _Boxes:
                 self.notes.leave_out(f"image {shown(picture.name)}", lost_all("annotations"))
                 continue
             boxes = tuple(picture.boxes.values())
-            found.append(Annotation(picture.name, boxes, picture.split, picture.level, picture.size_px, picture.times))
+            about = (picture.split, picture.level, picture.size_px, picture.times, picture.sha256)
+            found.append(Annotation(picture.name, boxes, *about))
         for what, count in self.crowds.items():
             self.notes.leave_out(what, f"{count}, which are no single objects")
         return found

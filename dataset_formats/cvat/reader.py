@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from dataset_formats.cvat.records import CvatReader
+from dataset_formats.cvat.records import SCORE, CvatReader
 from dataset_formats.decode import PICTURE_SUFFIXES
 from dataset_formats.listings import add_scenes, finish, settle_splits
 from dataset_formats.picture_names import PictureFinder, is_picture_name
-from dataset_formats.records import Annotation, Annotations, Listing
+from dataset_formats.records import Annotation, Annotations, Listing, NamedBox
 from dataset_formats.text_files import is_file, write_text
 from dataset_formats.xml_files import escaped, read_children, root_tag, written
 from edge.errors import DataError
 
 _FILE = "annotations.xml"
 _FIRST = 20  # XML files of a folder to look at
+_SCORE_OF_LABEL = (
+    f"<attribute><name>{SCORE}</name><mutable>False</mutable><input_type>text</input_type>"
+    "<default_value></default_value><values></values></attribute>"
+)
 
 
 def parse_cvat(path: Path) -> Annotations:
@@ -109,20 +113,28 @@ class _Pictures:
         return others[0] if others else found
 
 
-def write_cvat(pictures: Sequence[Annotation], names: Sequence[str], path: Path) -> None:
-    """Write CVAT for images 1.1. Reading it gives the same boxes, names and sizes, to the last digit.
+def write_cvat(
+    pictures: Sequence[Annotation], names: Sequence[str], path: Path, answered: Collection[str] | None = None
+) -> None:
+    """Write CVAT for images 1.1. Reading it gives the same boxes, names, scores and sizes, to the last digit.
+
+    CVAT drops `state` and `sha256` of a picture, and the score of a box unless its label has the attribute `score`.
 
     Args:
         pictures: with the names and boxes to write; boxes with a score are marked as drawn by a model. Blanks around
             the name of a class are lost.
         names: of the classes, in their order; other classes of the boxes come after them.
         path: the XML to write; its folder is made if missing.
+        answered: names of the pictures whose boxes a person drew or confirmed: `state` is `human`, else `proposed`;
+            None: no `state`.
 
     Raises:
         DataError: a name has a character that XML cannot hold, or the file cannot be written.
     """
     classes = dict.fromkeys([*names, *(box.item for one in pictures for box in one.boxes)])
-    labels = [f"<label><name>{escaped(name, 'the class')}</name><attributes></attributes></label>" for name in classes]
+    scored = any(box.score is not None for one in pictures for box in one.boxes)
+    attributes = f"<attributes>{_SCORE_OF_LABEL if scored else ''}</attributes>"
+    labels = [f"<label><name>{escaped(name, 'the class')}</name>{attributes}</label>" for name in classes]
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',
         "<annotations>",
@@ -133,14 +145,21 @@ def write_cvat(pictures: Sequence[Annotation], names: Sequence[str], path: Path)
     ]
     for number, one in enumerate(pictures):
         size = one.declared_size_px
-        sides = f' width="{size[0]}" height="{size[1]}"' if size else ""
+        about = f' width="{size[0]}" height="{size[1]}"' if size else ""
+        about += f' sha256="{one.sha256}"' if one.sha256 else ""
+        if answered is not None:
+            about += f' state="{"human" if one.name in answered else "proposed"}"'
         subset = f' subset="{escaped(one.split, "the split")}"' if one.split else ""
-        lines.append(f'  <image id="{number}" name="{escaped(one.name, "the picture")}"{subset}{sides}>')
-        for box in one.boxes:
-            corners = zip(("xtl", "ytl", "xbr", "ybr"), box.box_px, strict=True)
-            at = " ".join(f'{side}="{written(value)}"' for side, value in corners)
-            source = "manual" if box.score is None else "auto"
-            label = escaped(box.item, "the class")
-            lines.append(f'    <box label="{label}" source="{source}" occluded="0" {at} z_order="0"></box>')
+        lines.append(f'  <image id="{number}" name="{escaped(one.name, "the picture")}"{subset}{about}>')
+        lines += [_box_line(box) for box in one.boxes]
         lines.append("  </image>")
     write_text(path, "\n".join([*lines, "</annotations>", ""]))
+
+
+def _box_line(box: NamedBox) -> str:
+    corners = zip(("xtl", "ytl", "xbr", "ybr"), box.box_px, strict=True)
+    at = " ".join(f'{side}="{written(value)}"' for side, value in corners)
+    source = "manual" if box.score is None else "auto"
+    score = "" if box.score is None else f'<attribute name="{SCORE}">{written(box.score)}</attribute>'
+    label = escaped(box.item, "the class")
+    return f'    <box label="{label}" source="{source}" occluded="0" {at} z_order="0">{score}</box>'

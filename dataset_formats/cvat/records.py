@@ -14,8 +14,10 @@ from dataset_formats.listings import drop_repeated_boxes
 from dataset_formats.notices import Notices, lost_all
 from dataset_formats.records import Annotation, Annotations, NamedBox
 from dataset_formats.splits import split_from_name
-from dataset_formats.values import is_yes, number, size_or_none, whole_number
+from dataset_formats.values import finite, is_yes, number, sha256_or_empty, size_or_none, whole_number
 from edge.types import Box
+
+SCORE = "score"  # attribute of a box that a model proposed
 
 
 @dataclass(slots=True)
@@ -87,7 +89,8 @@ class CvatReader:
             self._add_shape(shape, shape.get("label"), f"{name}: {shape.tag:.40} {count}", shapes)
         if not visible:
             self._notices.notice("images without a shape, read as pictures without an object", name)
-        self._keep(name, shapes, size_or_none(node.get("width"), node.get("height")))
+        size_px = size_or_none(node.get("width"), node.get("height"))
+        self._keep(name, shapes, size_px, sha256_or_empty(node.get("sha256")))
 
     def _split(self, node: ET.Element) -> str:
         subset = node.get("subset", "").strip()
@@ -96,9 +99,10 @@ class CvatReader:
             self._notices.notice(f"subset {subset:.40} is no split", node.get("name", "a track"))
         return split
 
-    def _keep(self, name: str, shapes: _Shapes, size_px: tuple[int, int] | None) -> None:
+    def _keep(self, name: str, shapes: _Shapes, size_px: tuple[int, int] | None, sha256: str = "") -> None:
         if shapes.boxes or not (shapes.broken or shapes.unread):
-            self._images[name].append(Annotation(name, tuple(shapes.boxes), shapes.split, declared_size_px=size_px))
+            one = Annotation(name, tuple(shapes.boxes), shapes.split, declared_size_px=size_px, sha256=sha256)
+            self._images[name].append(one)
         elif shapes.broken:
             self._notices.leave_out(name, lost_all("shapes"))
         else:
@@ -127,7 +131,7 @@ class CvatReader:
         if shape.get("source", "manual") not in ("manual", "file"):
             self._notices.notice("objects that a model drew or helped to draw", where)
         for attribute in shape.iterfind("attribute"):
-            if (name := attribute.get("name", "")) not in self._attributes:
+            if (name := attribute.get("name", "")) not in (*self._attributes, SCORE):
                 self._attributes.add(name)
                 self._notices.notice("attributes of objects, not read", name)
 
@@ -195,7 +199,8 @@ def _named_box(shape: ET.Element, label: str) -> tuple[NamedBox, str]:
     rotation_deg = number(shape.get("rotation") or "0", "rotation")
     if shape.tag == "box" and rotation_deg:
         box, notice = turned(box, rotation_deg), "rotated boxes, read as the box around them"
-    return NamedBox(box, label), notice
+    written = (one.text for one in shape.iterfind("attribute") if one.get("name") == SCORE)
+    return NamedBox(box, label, score=finite(shape.get(SCORE) or next(written, None))), notice
 
 
 def _values(shape: ET.Element, names: str) -> Iterator[float]:

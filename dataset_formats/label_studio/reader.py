@@ -28,6 +28,7 @@ from dataset_formats.notices import Notices, lost_all, printable
 from dataset_formats.picture_names import PictureFinder
 from dataset_formats.records import Annotation, Annotations, Listing, NamedBox
 from dataset_formats.text_files import read_json, write_text
+from dataset_formats.values import sha256_or_empty
 from edge.errors import CaptureError, DataError
 
 SizeOf = Callable[[str], tuple[int, int] | None]  # width and height of the picture that a name means
@@ -119,7 +120,8 @@ def write_label_studio(pictures: Sequence[Annotation], path: Path, answered: Col
             scores = [box.score for box in one.boxes if box.score is not None]
             mean = {"score": round(sum(scores) / len(scores), 4)} if scores else {}
             parts = {"predictions": [about | {"model_version": "edge-train label"} | mean]}
-        tasks.append({"id": number, "data": {"image": LOCAL_FILES + quote(os.fsencode(one.name))}} | parts)
+        data = {"image": LOCAL_FILES + quote(os.fsencode(one.name))} | ({"sha256": one.sha256} if one.sha256 else {})
+        tasks.append({"id": number, "data": data} | parts)
     write_text(path, json.dumps(tasks, indent=1), durably=True)
 
 
@@ -190,7 +192,9 @@ class _Reader:
         if len(answers) > 1:
             what = "pictures with several annotations, of which the ground truth was read, or else the newest"
             self.notices.notice(what, f"{picture} ({len(answers)})")
-        self.found.append(Annotation(picture, tuple(drawn.boxes), declared_size_px=drawn.size_px))
+        hashes = {sha256_or_empty(task.data.get("sha256")) for task in tasks}
+        sha256 = hashes.pop() if len(hashes) == 1 else ""
+        self.found.append(Annotation(picture, tuple(drawn.boxes), declared_size_px=drawn.size_px, sha256=sha256))
 
     def _leave_unanswered(self, picture: str, where: str, tasks: list[Task], finished: list[Any]) -> None:
         types: Counter[str] = sum((read_results(one["result"], None).unread for one in finished), Counter())

@@ -81,7 +81,7 @@ def _read_region(name: str, group: list[dict[str, Any]], drawn: Drawn) -> None:
     for shape in shapes:
         try:
             box, around = _box(_shape(shape) or "rectangle", shape, drawn.size_px)
-            drawn.boxes.append(NamedBox(box, _only(_own_labels(shape) or labels)))
+            drawn.boxes.append(NamedBox(box, _only(_own_labels(shape) or labels), score=finite(shape.get("score"))))
         except BAD_DATA as error:
             why = f"has no {error.args[0]}" if isinstance(error, KeyError) else f"{error}"
             drawn.left_out.append(f"result {name[:40]}: {why}")

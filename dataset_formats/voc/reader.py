@@ -224,6 +224,8 @@ def _xml(one: Annotation) -> str:
     if one.declared_size_px:
         width, height = one.declared_size_px
         lines.append(f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>")
+    if one.sha256:
+        lines.append(f"  <sha256>{one.sha256}</sha256>")
     for box in one.boxes:
         sides = "".join(
             f"<{side}>{written(value)}</{side}>"

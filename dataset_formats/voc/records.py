@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from dataset_formats.boxes import box_around, box_around_rotated, box_with_area, turned
 from dataset_formats.notices import Notices, lost_all, printable
 from dataset_formats.records import Annotation, NamedBox
-from dataset_formats.values import is_yes, number, size_or_none
+from dataset_formats.values import is_yes, number, sha256_or_empty, size_or_none
 from dataset_formats.xml_files import read_children
 from edge.errors import DataError
 from edge.types import Box
@@ -48,7 +48,7 @@ class VocReader:
         if one.answers and not one.boxes:
             self.notices.leave_out(f"{file}", lost_all("objects"))
             return None
-        return Annotation(one.name or inner, tuple(one.boxes), declared_size_px=one.size_px)
+        return Annotation(one.name or inner, tuple(one.boxes), declared_size_px=one.size_px, sha256=one.sha256)
 
 
 @dataclass(slots=True)
@@ -59,6 +59,7 @@ class _Contents:
     notices: Notices
     name: str = ""
     size_px: tuple[int, int] | None = None
+    sha256: str = ""
     boxes: list[NamedBox] = field(default_factory=list)
     objects: int = 0  # in the file
     answers: int = 0  # of them, those that should have a box
@@ -70,6 +71,8 @@ class _Contents:
             self.name = (node.text or "").strip()
         elif node.tag == "size":
             self.size_px = size_or_none(node.findtext("width"), node.findtext("height"))
+        elif node.tag == "sha256":
+            self.sha256 = sha256_or_empty(node.text)
         elif node.tag == "object":
             self.objects += 1
             self._add_object(node)

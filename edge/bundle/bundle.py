@@ -16,7 +16,7 @@ from pathlib import Path
 from edge.durable import file_mismatch
 from edge.errors import BundleError
 from edge.gallery.generation import Gallery
-from edge.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from edge.manifest.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
 log = logging.getLogger(__name__)
 

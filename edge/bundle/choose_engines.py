@@ -26,7 +26,7 @@ from edge.inference.engine import BUILDING_BACKENDS, GPU_BACKENDS, RUNS, Backend
 from edge.inference.engine_choice import TIE, EngineChoice, Model, ModelChoice, Tried, fastest, models_of
 from edge.inference.engine_plugins import plugin_names
 from edge.inference.machine import describe_machine
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from edge.inference.engine import Backend
 from edge.inference.open_models import OpenOptions
 from edge.inference.postprocess import iou_matrix, unit_rows
 from edge.inference.stages import Stages, load_stages
-from edge.manifest import Probe, SceneProbe
+from edge.manifest.manifest import Probe, SceneProbe
 from edge.telemetry.timing import Timings, percentile
 from edge.types import Box
 

@@ -25,7 +25,9 @@ from edge.inference.open_models import read_whitening
 from edge.inference.postprocess import unit_rows
 from edge.inference.preprocess import to_batch, to_canvas
 from edge.inference.stages import Classifier, Detector, Embedder, Stages
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, FinderModel, Manifest, Probe
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.manifest import Manifest, Probe
+from edge.manifest.stages import ClassifierModel, DetectorModel, FinderModel
 from edge.telemetry.timing import Timings
 from edge.types import Box, Engine, FloatArray, Image
 

@@ -27,7 +27,7 @@ from edge.bundle.trial_process import TrialEngine
 from edge.errors import EngineError
 from edge.inference.engine import GPU_BACKENDS, RUNS, Backend, gains_from_batches
 from edge.inference.engine_choice import TIE, Model, Tried
-from edge.manifest import DetectorModel, FinderModel
+from edge.manifest.stages import DetectorModel, FinderModel
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.capture.folder_source import list_pictures
-from edge.errors import CaptureError
+from edge.errors import CaptureError, one_line
 from edge.recogniser import Framing, RecognisedObject, Recogniser, Recognition
 
 
@@ -41,16 +41,17 @@ def describe_recognition(picture: Path, recognition: Recognition) -> dict[str, A
 
 
 def format_recognition(picture: Path, recognition: Recognition) -> Iterator[str]:
-    """Return the lines of one picture: one for each object."""
+    """Return the lines of one picture: one for each object, whatever the names in it hold."""
+    shown = one_line(str(picture))
     if not recognition.objects:
-        yield f"{picture}: no object detected"
+        yield f"{shown}: no object detected"
     for found in recognition.objects:
         box = (
             ""
             if found.detected_as is None
             else f" {found.detected_as} at {','.join(f'{x:.0f}' for x in found.box_px)}:"
         )
-        yield f"{picture}:{box} {_name_of(found)}{_attributes_of(found)}"
+        yield f"{shown}:{one_line(f'{box} {_name_of(found)}{_attributes_of(found)}')}"
 
 
 def _name_of(found: RecognisedObject) -> str:

@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 
 from edge.finder_shape import FinderShape
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import FloatArray
 
 EPSILON = 1e-6  # added to norms, so that an empty part of a scene has similarity 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,15 @@ from edge.durable import write_durably
 from edge.errors import CaptureError
 from edge.finder.correlate import Query
 from edge.finder.finder import Finder
-from edge.finder.heat_map import FoundBox, colour_heat_map, highlight, resize_to_source
-from edge.finder.label_transfer import KnownPicture, TransferredLabel, list_known
+from edge.finder.heat_map import FoundBox, VerifiedBox, colour_heat_map, highlight, resize_to_source
+from edge.finder.label_transfer import MASK_SUFFIX, KnownPicture, TransferredLabel, list_known, transfer_label
 from edge.finder.query import object_mask
 from edge.imaging import image
 from edge.imaging.contact_sheet import contact_sheet
 from edge.telemetry.timing import Timings
 from edge.types import Box, FloatArray, Image, Mask
+
+log = logging.getLogger(__name__)
 
 _BOX_COLOUR = (80, 230, 80)
 _SHEET_FRAMES = 6  # frames on the sheet of a video
@@ -64,32 +67,53 @@ def _parse(text: str) -> QueryFile:
 def read_query(query: QueryFile) -> tuple[Image, Mask]:
     """Read a query's picture and the mask of its object.
 
+    Without a box or a mask, the object is what a mask beside the picture shows (`mug.mask.png` of `mug.jpg`), what is
+    not transparent, what stands out from a plain background, or all of the picture: the first that there is.
+
     Raises:
         CaptureError: a file cannot be read, the mask has another size, or the object is not in the picture.
     """
     picture = image.read_image(query.picture)
-    if query.mask is None:
-        return picture, object_mask(picture, query.box_px)
-    mask = np.asarray(image.read_image(query.mask).max(axis=2) > 127, np.uint8)
+    beside = query.picture.with_name(query.picture.stem + MASK_SUFFIX)
+    if query.mask is not None:
+        return picture, _read_mask(query.mask, picture)
+    if query.box_px is None and beside.is_file():
+        return picture, _read_mask(beside, picture)
+    opaque = None if query.box_px is not None else image.decode_opaque(query.picture.read_bytes(), str(query.picture))
+    if opaque is not None and opaque.shape == picture.shape[:2] and opaque.any():
+        return picture, opaque
+    return picture, object_mask(picture, query.box_px)
+
+
+def _read_mask(path: Path, picture: Image) -> Mask:
+    mask = np.asarray(image.read_image(path).max(axis=2) > 127, np.uint8)
     if mask.shape != picture.shape[:2] or not mask.any():
         raise CaptureError(
-            f"{query.mask}: the mask has {mask.shape[1]}x{mask.shape[0]} pixels, {int(mask.sum())} of them white; "
+            f"{path}: the mask has {mask.shape[1]}x{mask.shape[0]} pixels, {int(mask.sum())} of them white; "
             f"give one of the picture's size, {picture.shape[1]}x{picture.shape[0]}, in which the object is white"
         )
-    return picture, mask
+    return mask
 
 
 def read_known(finder: Finder, folder: Path) -> list[KnownPicture]:
-    """Read known pictures, `folder/LABEL/*`, for the transfer of their labels.
+    """Read known pictures for the transfer of their labels, see `list_known`; name and skip those that are damaged.
 
     Raises:
-        CaptureError: there is none, or a file cannot be read.
+        CaptureError: there is none that can be read.
         EngineError: the trunk failed.
     """
-    return [
-        KnownPicture(label, finder.make_query(*read_query(QueryFile(path)), Timings()).verify_kernel)
-        for label, path in list_known(folder)
-    ]
+    known, problems = [], []
+    for label, path in list_known(folder):
+        try:
+            query = finder.make_query(*read_query(QueryFile(path)), Timings())
+        except CaptureError as error:
+            problems.append(error)
+            log.warning("%s; skipped", error)
+            continue
+        known.append(KnownPicture(label, query.verify_kernel))
+    if not known:
+        raise problems[0]
+    return known
 
 
 def find(finder: Finder, queries: list[QueryFile], scene: Path, out: Path, known: Path | None = None) -> dict[str, Any]:
@@ -158,17 +182,17 @@ class _Search:
     queries: list[Query]  # of one object
     known: list[KnownPicture]  # empty: found boxes get no label
 
-    def run(self, picture: Image) -> tuple[FloatArray, list[FoundBox], list[TransferredLabel]]:
+    def run(self, picture: Image) -> tuple[FloatArray, list[VerifiedBox], list[TransferredLabel]]:
         """Return the heat map at the picture's size, the boxes, and their labels if pictures are known."""
         finder = self.finder
         features = finder.scene_features(picture, Timings())
         heat = finder.heat_map(features, self.queries, Timings())
         found = finder.find_boxes(features, heat, self.queries, Timings())
-        labels = finder.transfer_labels(features, found, self.known) if self.known else []
+        labels = [transfer_label(one.kernel, self.known) for one in found] if self.known else []
         return resize_to_source(heat, features.placed, finder.model.shape.map_stride), found, labels
 
 
-def _draw(picture: Image, heat: FloatArray, found: list[FoundBox]) -> Image:
+def _draw(picture: Image, heat: FloatArray, found: Sequence[FoundBox]) -> Image:
     """Return the picture with the found objects highlighted and boxed, and the rest dimmed."""
     shown = highlight(picture, heat, found)
     for one in found:
@@ -194,7 +218,7 @@ def _frames(scene: Path) -> Iterator[tuple[float | None, Image]]:
             yield picture.pts_s, picture.image_rgb
 
 
-def _to_json(found: list[FoundBox], labels: list[TransferredLabel]) -> list[dict[str, Any]]:
+def _to_json(found: Sequence[FoundBox], labels: list[TransferredLabel]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {"box_px": [round(v, 1) for v in one.box_px], "score": round(one.score, 4)} for one in found
     ]

@@ -16,16 +16,15 @@ from edge.engine_store.engine_store import EngineStore
 from edge.engine_store.stored_engine import StoredEngine
 from edge.errors import EngineError
 from edge.finder.correlate import Query, build_query, heat_maps
-from edge.finder.heat_map import FoundBox, connected_parts
-from edge.finder.label_transfer import KnownPicture, TransferredLabel, transfer_label
+from edge.finder.heat_map import VerifiedBox, connected_parts
 from edge.finder.query import lay_out_query
-from edge.finder.verify import part_kernels, verify_parts
+from edge.finder.verify import verify_parts
 from edge.inference.checked_run import run_checked
 from edge.inference.engine import RUNS, Backend, Precision, open_engine
 from edge.inference.engine_choice import EngineChoice, precision_of, resolve
 from edge.inference.open_models import OpenOptions, open_resolved
 from edge.inference.preprocess import Placement, to_batch, to_canvas
-from edge.manifest import FinderModel
+from edge.manifest.stages import FinderModel
 from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings
 from edge.types import Engine, FloatArray, Image, Mask, Runnable
@@ -99,7 +98,7 @@ class Finder:
         queries: Sequence[Query],
         timings: Timings,
         min_score: float | None = None,
-    ) -> list[FoundBox]:
+    ) -> list[VerifiedBox]:
         """Verify the parts of a heat map and return the boxes of the object, best first.
 
         Args:
@@ -121,24 +120,6 @@ class Finder:
                 self._represent_canvas, features.image_rgb, parts, kernels, shape, self.model.preprocess
             )
         return [one for one in scored if one.score >= min_score]
-
-    def transfer_labels(
-        self, features: SceneFeatures, found: Sequence[FoundBox], known: Sequence[KnownPicture]
-    ) -> list[TransferredLabel]:
-        """Label each found box by the most similar known pictures, see `label_transfer`.
-
-        Args:
-            features: of the scene.
-            found: boxes in it.
-            known: at least one known picture.
-
-        Raises:
-            EngineError: the trunk failed.
-        """
-        boxes = [one.box_px for one in found]
-        shape, spec = self.model.shape, self.model.preprocess
-        kernels = part_kernels(self._represent_canvas, features.image_rgb, boxes, shape, spec)
-        return [transfer_label(kernel, known) for kernel in kernels]
 
     def _represent_canvas(self, canvas: Image) -> FloatArray:
         representation: FloatArray = self._represent(canvas, Timings())[0][0]

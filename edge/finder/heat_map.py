@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge.finder.correlate import Kernel
 from edge.imaging import image
 from edge.inference.preprocess import Placement
 from edge.types import Box, FloatArray, Image
@@ -22,6 +23,13 @@ class FoundBox:
     box_px: Box  # in the source picture
     score: float  # 0..1
     level: float  # heat map pixels in the box at or above it belong to the object
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedBox(FoundBox):
+    """A box whose content was compared with the query."""
+
+    kernel: Kernel = field(compare=False, repr=False)  # of its content, at the size of verification
 
 
 def connected_parts(

@@ -16,6 +16,7 @@ from edge.finder.correlate import Kernel, similarity
 from edge.imaging import image
 
 NEAREST = 3  # known pictures that vote
+MASK_SUFFIX = ".mask.png"  # of a mask beside a picture: `mug.mask.png` and `mug.jpg`
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +36,18 @@ class TransferredLabel:
 
 
 def list_known(folder: Path) -> list[tuple[str, Path]]:
-    """List the pictures `folder/LABEL/*` with their labels.
+    """List the pictures `folder/LABEL/*` and `folder/CATEGORY/LABEL/*` with their labels, without masks beside them.
 
     Raises:
         CaptureError: there is none.
     """
     found = [
-        (inner.name, path)
-        for inner in sorted(path for path in folder.glob("*") if path.is_dir())
-        for path in sorted(inner.iterdir())
+        (path.parent.name, path)
+        for path in sorted([*folder.glob("*/*"), *folder.glob("*/*/*")])
         if path.suffix.lower() in image.IMAGE_SUFFIXES
+        and path.is_file()
+        and not path.name.startswith(".")
+        and not path.name.endswith(MASK_SUFFIX)
     ]
     if not found:
         raise CaptureError(f"{folder}: holds no pictures in folders of labels; give LABEL/PICTURE.jpg in it")

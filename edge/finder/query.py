@@ -11,7 +11,7 @@ from edge.errors import PictureError
 from edge.finder.correlate import CanvasSquare, query_positions
 from edge.finder_shape import FinderShape
 from edge.imaging import image
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import Box, FloatArray, Image, Mask
 
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edge.finder.correlate import CanvasSquare, Kernel, build_kernel, similarity
-from edge.finder.heat_map import FoundBox
+from edge.finder.heat_map import FoundBox, VerifiedBox
 from edge.finder.query import lay_out_parts
 from edge.finder_shape import FinderShape
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import Box, FloatArray, Image
 
 MAX_PARTS = 18  # parts that are verified; three canvases of the usual sizes
@@ -32,7 +32,7 @@ def verify_parts(
     queries: Sequence[Kernel],
     shape: FinderShape,
     spec: Preprocess,
-) -> list[FoundBox]:
+) -> list[VerifiedBox]:
     """Score the parts of a heat map, best first.
 
     Args:
@@ -44,19 +44,19 @@ def verify_parts(
         spec: of its canvas.
     """
     parts = parts[:MAX_PARTS]
-    kernels = part_kernels(represent, image_rgb, [part.box_px for part in parts], shape, spec)
+    kernels = _part_kernels(represent, image_rgb, [part.box_px for part in parts], shape, spec)
     scored = []
     for part, kernel in zip(parts, kernels, strict=True):
         best = max(similarity(kernel, query) for query in queries)
-        scored.append(FoundBox(part.box_px, part.score * max(0.0, best), part.level))
-    kept: list[FoundBox] = []
+        scored.append(VerifiedBox(part.box_px, part.score * max(0.0, best), part.level, kernel))
+    kept: list[VerifiedBox] = []
     for one in sorted(scored, key=lambda found: -found.score):
         if all(_overlap(one.box_px, better.box_px) < _SAME_OBJECT for better in kept):
             kept.append(one)
     return kept
 
 
-def part_kernels(
+def _part_kernels(
     represent: Represent, image_rgb: Image, boxes_px: Sequence[Box], shape: FinderShape, spec: Preprocess
 ) -> list[Kernel]:
     """Return the verification kernel of each part of a picture; several parts share a run of the trunk.

@@ -30,7 +30,7 @@ from edge.gallery.store_file import open_store
 from edge.gallery.writer import GalleryWriter
 from edge.imaging.image import decode_image
 from edge.inference.stages import Embedder
-from edge.manifest import EmbedderModel, Head
+from edge.manifest.embedder import EmbedderModel, Head
 from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Image
 

@@ -15,7 +15,7 @@ from edge.errors import GalleryError, first_validation_error
 from edge.gallery.limits import MAX_CATEGORIES
 from edge.gallery.store import SUFFIX, CategoryEntry, describe_store, store_path
 from edge.gallery.store_file import SCHEMA
-from edge.manifest_fields import IsoTime, Name, at_most
+from edge.manifest.fields import IsoTime, Name, at_most
 from edge.strict_json import parse_json
 
 INDEX_NAME = "gallery.json"

@@ -20,7 +20,8 @@ from edge.gallery.index_cache import IndexCache
 from edge.gallery.item_vectors import shrink_items_to_centroid
 from edge.gallery.search import LISTS_FROM, Index, IndexKind, SpaceIndex, build_index, build_space_index
 from edge.gallery.store import CategoryItems, UngroupedError, iterate_category, read_category, read_silhouettes
-from edge.manifest import EmbedderModel, Manifest, OpenSet
+from edge.manifest.embedder import EmbedderModel, OpenSet
+from edge.manifest.manifest import Manifest
 from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 
 log = logging.getLogger(__name__)

@@ -26,8 +26,9 @@ from edge.gallery import limits
 from edge.gallery.limits import text_problem, thumbnail_problem
 from edge.gallery.store_file import check_pages, open_store
 from edge.gallery.store_rows import Heads, count_rows, read_items, read_properties, read_vectors
-from edge.manifest import MAX_DIM, Head
-from edge.manifest_fields import Sha256
+from edge.manifest.embedder import Head
+from edge.manifest.fields import Sha256
+from edge.manifest.model import MAX_DIM
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 

@@ -21,7 +21,7 @@ from edge.gallery import limits
 from edge.gallery.limits import parse_metadata, text_problem
 from edge.gallery.store_file import SCHEMA
 from edge.gallery.texts import Texts
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from edge.strict_json import parse_json, parse_plain_objects
 
 Heads = Annotated[list[Head], Field(min_length=1, max_length=16)]  # parts of a vector, in order

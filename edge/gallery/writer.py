@@ -23,7 +23,7 @@ from edge.gallery import limits
 from edge.gallery.limits import metadata_json, text_problem, thumbnail_problem
 from edge.gallery.store import new_store_path, quantise, read_category
 from edge.gallery.store_file import SCHEMA, TABLES
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE
 from edge.types import FloatArray
 

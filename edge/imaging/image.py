@@ -148,6 +148,21 @@ def decode_mask(data: bytes, where: str) -> NDArray[np.uint8]:
     return mask * np.uint8(255) if mask.max(initial=0) == 1 else mask
 
 
+def decode_opaque(data: bytes, where: str) -> Mask | None:
+    """Return what is not transparent, (h, w), 0 or 1; None: nothing of the picture is transparent.
+
+    Raises:
+        PictureError: as decode_image.
+    """
+    if detect_format(data) == "jpeg":
+        return None
+    found = _decode(data, where, cv2.IMREAD_UNCHANGED, "a picture")
+    if found.ndim != 3 or found.shape[2] != 4:
+        return None
+    opaque = np.asarray(found[..., 3] > np.iinfo(found.dtype).max // 2, np.uint8)
+    return None if opaque.all() else opaque
+
+
 def from_bgr(image_bgr: Image) -> Image:
     """Convert BGR to RGB, contiguous."""
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EngineError
-from edge.manifest import ClassifierModel, EmbedderModel, LocaliserModel
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.stages import ClassifierModel, LocaliserModel
 from edge.types import Engine, FloatArray, Runnable
 
 

@@ -23,7 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.durable import make_folder, oldest_first, set_aside, write_durably
 from edge.errors import EngineError, first_validation_error
 from edge.inference.engine import RUNS, Backend, Precision, choose_backend, choose_target, has_precision
-from edge.manifest import ClassifierModel, DetectorModel, EmbedderModel, FinderModel, LocaliserModel, Manifest
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.manifest import Manifest
+from edge.manifest.stages import ClassifierModel, DetectorModel, FinderModel, LocaliserModel
 from edge.strict_json import parse_json
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ import numpy as np
 
 from edge import __version__
 from edge.imaging import image
-from edge.manifest import ClassifierModel, EmbedderModel, LocaliserModel
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.stages import ClassifierModel, LocaliserModel
 
 # Manifest keys without influence on the outputs. The hash of its content identifies the form that runs.
 _IGNORED_KEYS = {"files", "ship", "why", "categories", "open_set", "compatible", "outline", "threshold", "gathering"}

@@ -18,7 +18,9 @@ from edge.inference.engine import gains_from_batches, open_engine
 from edge.inference.engine_choice import Model, Resolved
 from edge.inference.postprocess import WHITENING_DTYPE, WhiteningMap
 from edge.inference.preprocess import to_batch, to_canvas
-from edge.manifest import DetectorModel, EmbedderModel, FinderModel, Manifest
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.manifest import Manifest
+from edge.manifest.stages import DetectorModel, FinderModel
 from edge.types import Counts, Engine
 
 log = logging.getLogger(__name__)

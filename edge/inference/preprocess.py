@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge.imaging import image
 from edge.imaging.pyramid import Pyramid, pyramid_of
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import Box, FloatArray, Image
 
 _ZERO = np.float32(0)

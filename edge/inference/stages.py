@@ -24,15 +24,10 @@ from edge.inference.fingerprint import fingerprint_of
 from edge.inference.open_models import NAN_CELLS, ModelOpener, OpenOptions, read_whitening
 from edge.inference.postprocess import WhiteningMap
 from edge.inference.preprocess import Placement, to_batch, to_canvas
-from edge.manifest import (
-    ClassifierModel,
-    DetectorModel,
-    EmbedderModel,
-    FinderModel,
-    LocaliserModel,
-    Manifest,
-    Preprocess,
-)
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.manifest import Manifest
+from edge.manifest.model import Preprocess
+from edge.manifest.stages import ClassifierModel, DetectorModel, FinderModel, LocaliserModel
 from edge.silhouettes.silhouette import silhouette_of
 from edge.telemetry.counters import Counters
 from edge.telemetry.timing import Timings

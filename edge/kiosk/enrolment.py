@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.imaging import image
 from edge.inference.postprocess import unit_rows
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.types import FloatArray, Hit, Image
 
 PictureVerdict = Literal["take", "moving", "blurred", "same", "enough"]

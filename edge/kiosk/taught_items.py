@@ -33,7 +33,7 @@ from edge.kiosk.taught_embeddings import (
 )
 from edge.kiosk.taught_index import WithTaught, with_taught
 from edge.kiosk.taught_store import TaughtItem, TaughtStore
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.loaded_models import LoadedModels, Search
 from edge.silhouettes.rerank import GallerySilhouettes, silhouettes_for
 from edge.telemetry.health_report import TaughtCounts

@@ -182,16 +182,16 @@ class TaughtStore:
         return [item for item in self.items() if self._uploaded_revision(item) < item.revision]
 
     def zip_item(self, item: TaughtItem) -> bytes:
-        """Return an item as a zip file of item.json and its pictures.
+        """Return an item as a zip file of item.json and its pictures, the same bytes each time.
 
         Raises:
             TaughtItemsError: it cannot be read.
         """
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
-            file.writestr(_ITEM, item.model_dump_json(by_alias=True))
+            file.writestr(zipfile.ZipInfo(_ITEM), item.model_dump_json(by_alias=True))  # without the time of now
             for number in range(item.looks):
-                file.writestr(f"look-{number}.jpg", self.picture(item, number))
+                file.writestr(zipfile.ZipInfo(f"look-{number}.jpg"), self.picture(item, number))
         return buffer.getvalue()
 
     def mark_uploaded(self, item: TaughtItem) -> None:

@@ -18,9 +18,12 @@ from edge.types import Frame
 class Device(Protocol):
     """The part of a running device that pictures use."""
 
-    config: DeviceConfig  # of the moment: a reload replaces it
     counters: Counters
     observers: list[Callable[[Frame, Result], None]]
+
+    @property
+    def config(self) -> DeviceConfig:
+        """The configuration of the moment: a reload replaces it."""
 
     def publish_snapshot(self, camera: str, jpeg: bytes) -> None:
         """Publish a JPEG, retained; from any thread."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.types import UNFAMILIAR, Category, Decision, Hit, Match, Reason
 
 TOP = 5  # alternatives an event carries

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from edge.durable import write_durably
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.decision import probability_of
 from edge.recognition.loaded_models import LoadedModels
 from edge.types import Decision

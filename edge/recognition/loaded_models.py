@@ -11,7 +11,7 @@ from edge.finder.taught_search import TaughtQuery
 from edge.gallery.attributes import Attributes, vote
 from edge.gallery.loaded_gallery import LoadedGallery
 from edge.inference.stages import Stages
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.decision import SEARCH_DEPTH, decide
 from edge.silhouettes.rerank import RERANKED, GallerySilhouettes
 from edge.telemetry.health_report import TaughtCounts

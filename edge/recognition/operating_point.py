@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from edge.config.schema import GalleryConfig
 from edge.errors import BundleError
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 
 
 def at_operating_point(open_sets: Mapping[str, OpenSet], config: GalleryConfig) -> dict[str, OpenSet]:

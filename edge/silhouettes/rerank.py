@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.manifest import SilhouetteRule
+from edge.manifest.embedder import SilhouetteRule
 from edge.silhouettes.silhouette import align, overlaps
 from edge.types import Hit, Silhouette
 

@@ -22,11 +22,14 @@ from edge.uploads.upload import Uploader, http_put
 class Device(Protocol):
     """The part of a running device that this room uses."""
 
-    config: DeviceConfig  # of the moment: a reload replaces it
     counters: Counters
     observers: list[Callable[[Frame, Result], None]]
     event_observers: list[Callable[[Event], None]]
     waiting_unknowns: Callable[[], WaitingUnknowns | None]
+
+    @property
+    def config(self) -> DeviceConfig:
+        """The configuration of the moment: a reload replaces it."""
 
     @property
     def models(self) -> LoadedModels:

@@ -6,7 +6,8 @@
 Rules this module keeps:
 1. Each pipe is read once, in the order of `stream-next`, and to its end: else Mender waits for ever.
 2. Nothing but these two files is taken, and of an archive nothing but files of a repository below its folder.
-3. Sizes are checked before anything is written, where Mender tells them, and while it is written, where not.
+3. Sizes are checked before anything is written, where Mender tells them, and while it is written, where not. Nothing is
+   left of an archive that is not whole, or has no room.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def read_streams(
                 with as_owner():
                     make_folder(repository)
                     _check_size(name, size, LARGEST_RELEASE_BYTES, repository)
-                    _unpack(stream, repository)
+                    _unpack_whole(stream, repository)
             while stream.read(_PIECE_BYTES):
                 pass
 
@@ -86,6 +87,20 @@ def _put_named(path: Path, data: bytes) -> None:
         raise SyncError(f"{RELEASE_NAME}: found more than {LARGEST_NAME_BYTES} bytes")
     parse(Named, data, RELEASE_NAME)
     write_durably(path, data)
+
+
+def _unpack_whole(stream: IO[bytes], folder: Path) -> None:
+    """Unpack an archive; what is left of one that fails is removed, so that it does not keep the disk full."""
+    try:
+        _unpack(stream, folder)
+    except OSError as error:
+        remove(folder)
+        raise SyncError(
+            f"{folder}: cannot unpack {ARCHIVE_NAME}: {error.strerror or error}; free some space"
+        ) from error
+    except SyncError:
+        remove(folder)
+        raise
 
 
 def _unpack(stream: IO[bytes], folder: Path) -> None:

@@ -46,9 +46,9 @@ from gallery_sync.formats.fields import LARGEST_RELEASE_BYTES, ObjectRef, object
 from gallery_sync.repository.folder import locked
 from gallery_sync.repository.folder import read_manifest as read_bundle_manifest
 from gallery_sync.repository.metadata import SignedMetadata
-from gallery_sync.repository.metadata_state import REPOSITORY_NAME, root_versions, target_file
 from gallery_sync.repository.pairs import accepts
 from gallery_sync.repository.published import Published, read_published
+from gallery_sync.repository.roles.state import REPOSITORY_NAME, root_versions, target_file
 
 ARTIFACT_TYPE = "application/vnd.finesight.release.v1+json"
 OBJECT_TYPE, SIGNED_TYPE = "application/vnd.finesight.object.v1", "application/vnd.finesight.signed.v1+json"
@@ -267,4 +267,5 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SyncError(f"{error.filename or folder}: disk error: {error.strerror or error}; run it again") from error
+        where = error.filename2 or error.filename or folder  # of a copy that failed, where it was to go
+        raise SyncError(f"{where}: disk error: {error.strerror or error}; free some space, and run it again") from error

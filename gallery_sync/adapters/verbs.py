@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def _add_hawkbit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     hawkbit.add_argument(
         "--give-up-hours",
-        type=float,
+        type=_hours,
         default=24.0,
         metavar="HOURS",
         help="an action fails whose release this device did not begin to install for so long (default: 24)",
@@ -62,6 +63,13 @@ def _add_hawkbit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add_state_dir(hawkbit)
     add_ca_file(hawkbit)
     hawkbit.set_defaults(act=_hawkbit)
+
+
+def _hours(text: str) -> float:
+    """Parse a number of hours above 0."""
+    if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) is None or not float(text):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected hours above 0, such as 24 or 0.5")
+    return float(text)
 
 
 def _hawkbit(arguments: argparse.Namespace) -> int:

@@ -21,8 +21,9 @@ from gallery_sync.collector.queries import MOST_ROWS, DeviceQuery
 from gallery_sync.formats.reports import Answer, DeviceRow
 from gallery_sync.formats.rollouts import GROUP, MOST_LABELS, LabelKey, LabelValue
 
-_KEYS = ("line", "group", "label", "state", "release", "silent_s", "about", "after", "limit")
+_KEYS = ("line", "group", "label", "state", "release", "silent_s", "about", "within", "after", "limit")
 _ABOUT = re.compile(r"([0-9]{1,15}),([A-Za-z0-9_-][A-Za-z0-9._-]{0,79}),([0-9]{1,15})")
+_WITHIN = re.compile(r"([0-9a-f]{16,64}),([0-9]{1,5})")
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
 _LABEL: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[LabelKey, LabelValue])
@@ -62,6 +63,7 @@ def read_device_query(pairs: Sequence[tuple[str, str]]) -> DeviceQuery:
         release=_whole("release", found["release"]) if "release" in found else None,
         silent_s=_number("silent_s", found["silent_s"]) if "silent_s" in found else None,
         about=_about(found["about"]) if "about" in found else None,
+        within=_within(found["within"]) if "within" in found else None,
         after=after,
         limit=limit,
     )
@@ -112,6 +114,14 @@ def _about(value: str) -> tuple[int, str, int]:
     if (parts := _ABOUT.fullmatch(value)) is None:
         raise CommandError(f"about: found {value[:80]!r}, expected RELEASE,BUNDLE,GALLERY such as 41,shop-7,118")
     return int(parts[1]), parts[2], int(parts[3])
+
+
+def _within(value: str) -> tuple[str, int]:
+    if (parts := _WITHIN.fullmatch(value)) is None:
+        raise CommandError(
+            f"within: found {value[:80]!r}, expected SALT,BUCKET of a rollout such as 0123456789abcdef,500"
+        )
+    return parts[1], int(parts[2])
 
 
 def _text(key: str, value: str | None) -> str | None:
@@ -165,6 +175,7 @@ def _paths() -> dict[str, Any]:
         _parameter("release", "query", {"type": "integer", "minimum": 0}, "that the device runs"),
         _parameter("silent_s", "query", number, "no report for so many seconds"),
         _parameter("about", "query", text, "RELEASE,BUNDLE,GALLERY: rows with only what concerns this release"),
+        _parameter("within", "query", text, "SALT,BUCKET: devices in buckets of a rollout below this one, 0 to 10000"),
         _parameter("after", "query", text, "`next` of the previous page"),
         _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_ROWS}, "rows of the page"),
     ]

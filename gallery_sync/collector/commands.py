@@ -4,7 +4,8 @@ Rules this module keeps:
 1. A command is stored before it is sent, and then whether the broker has it.
 2. A command goes to a device that is known, on that device's own topic.
 3. A command whose device is off, or does not answer, is kept until its time is over. It is sent again, with the same
-   id, each time the device connects, until the device's last answer is there: devices carry no id out twice.
+   id, each time the device connects and every ten minutes while it is connected, until the device's last answer is
+   there: devices carry no id out twice, and say again how it ended.
 4. `restart_camera` is never kept: `edge run`, which takes it, does not remember ids, and later nobody wants it.
 """
 
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 RESTART_CAMERA = "restart_camera"  # `edge run` takes it itself
 KEEP_S, LONGEST_KEEP_S = 86_400.0, 30 * 86_400.0
-_EXPIRE_S, _STEP_S = 10.0, 1.0
+_EXPIRE_S, _AGAIN_S, _STEP_S = 10.0, 600.0, 1.0
 _LEVEL = re.compile(r"[^/+#\x00-\x1f\x7f]{1,120}")  # of a topic
 
 
@@ -92,6 +93,7 @@ class Commands:
     counters: Counts = field(default_factory=Counters)
     _online: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)  # devices that connected
     _waited_for: set[str] = field(default_factory=set)  # devices for which commands are or were kept
+    _failed: set[str] = field(default_factory=set)  # devices that the database kept from being sent something
     _stopped: threading.Event = field(default_factory=threading.Event)
 
     def send(self, device: str, order: Order) -> Ordered:
@@ -163,13 +165,17 @@ class Commands:
             self._waited_for.update(records.devices_with_kept(db))
 
     def run(self) -> None:
-        """Send what is kept to devices that connect, and let it expire, until `stop`."""
-        expire_at = 0.0
+        """Send what is kept to devices that connect or do not answer, and let it expire, until `stop`."""
+        expire_at, again_at = 0.0, self.now() + _AGAIN_S
         while not self._stopped.is_set():
             self.step(_STEP_S)
             if self.now() >= expire_at:
                 expire_at = self.now() + _EXPIRE_S
                 self.expire()
+                self.try_again()
+            if self.now() >= again_at:
+                again_at = self.now() + _AGAIN_S
+                self.send_again()
 
     def stop(self) -> None:
         """Make `run` return."""
@@ -186,6 +192,7 @@ class Commands:
             self._deliver(device)
         except FinesightError as error:
             self.counters.add("command_failures")
+            self._failed.add(device)
             log.warning("device %s: a kept command was not sent, it waits on: %s", device, error)
 
     def expire(self) -> None:
@@ -199,6 +206,22 @@ class Commands:
         if count:
             self.counters.add("commands_expired", count)
             log.warning("%d commands expired before their devices connected", count)
+
+    def try_again(self) -> None:
+        """Have `run` send what is kept to devices for which that failed, such as on a full disk."""
+        while self._failed:
+            self._online.put(self._failed.pop())
+
+    def send_again(self) -> None:
+        """Have `run` send what is kept to connected devices that have not answered for a while."""
+        try:
+            with self.database.reading() as db:
+                silent = records.devices_without_answer(db, self.now() - _AGAIN_S)
+        except FinesightError as error:
+            log.warning("cannot look for commands without an answer: %s", error)
+            return
+        for device in silent:
+            self._online.put(device)
 
     def _deliver(self, device: str) -> None:
         with self.database.reading() as db:

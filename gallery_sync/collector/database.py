@@ -19,6 +19,7 @@ from pathlib import Path
 
 from edge.durable import fsync_folder, make_folder
 from edge.errors import SyncError, unread_format
+from gallery_sync.formats.rollouts import bucket_of
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +196,7 @@ class Database:
             generation = self._generation
         connection = self._connect(self.path)
         connection.execute("PRAGMA query_only = ON")
+        connection.create_function("bucket_of", 2, bucket_of, deterministic=True)  # of rollouts
         return generation, connection
 
     def _give_back(self, generation: int, connection: sqlite3.Connection) -> None:

@@ -23,6 +23,7 @@ _ANSWERS: tuple[Kind, ...] = ("answer", "reply")  # of these, all wait
 MOST_BYTES = 64 << 20
 LONGEST_WAIT_S = 5.0  # for room; well below the keep-alive of the connection
 _PACE_S, _AT_ONCE = 1.0, 30  # of a device's messages of one kind: as many at once, then one each
+_ANSWERS_AT_ONCE = 100  # a device takes 32 commands at once, and gives two answers to a long one
 _OVERHEAD_BYTES = 300  # of a message, beside its payload
 _PACED = 4096  # devices that are remembered for their pace, before those that are calm are forgotten
 
@@ -37,7 +38,8 @@ class _Pace:
     def wait_s(self, key: tuple[str, Kind], now: float, *, counts: bool = True) -> float:
         """Return how long a message of a device must wait; it counts as sent if `counts`, or if it need not wait."""
         until = max(self._until.get(key, now), now)
-        wait_s = max(0.0, until - now - _PACE_S * (_AT_ONCE - 1))
+        at_once = _ANSWERS_AT_ONCE if key[1] in _ANSWERS else _AT_ONCE
+        wait_s = max(0.0, until - now - _PACE_S * (at_once - 1))
         if counts or not wait_s:
             self._until[key] = until + _PACE_S
         if len(self._until) > self._forget_at:

@@ -20,6 +20,7 @@ from pydantic_core import from_json, to_json
 
 from gallery_sync.collector.turns import Member
 from gallery_sync.formats.reports import FAILED
+from gallery_sync.formats.rollouts import BUCKETS
 
 MOST_ROWS = 1000  # of a page
 SILENT_S = 2 * 3600.0  # without a report, a device counts as silent in summaries
@@ -45,6 +46,7 @@ class DeviceQuery:
     release: int | None = None
     silent_s: float | None = None  # no report for so long
     about: tuple[int, str, int] | None = None  # release, bundle, gallery: what the gates of its rollout need; None: all
+    within: tuple[str, int] | None = None  # salt and bucket: devices of a rollout's buckets below it; None: all
     after: str = ""  # the device before the first one
     limit: int = 200
 
@@ -129,6 +131,9 @@ def find_devices(db: sqlite3.Connection, query: DeviceQuery, now: float) -> Page
     if query.silent_s is not None:
         conditions.append("d.last_seen < ?")
         values.append(now - query.silent_s)  # type: ignore[arg-type]
+    if query.within is not None and query.within[1] < BUCKETS:
+        conditions.append("bucket_of(?, d.device) < ?")
+        values += query.within  # type: ignore[arg-type]
     order = "l.device" if query.labels else "d.device"
     found = db.execute(
         f"{_ROWS} FROM {tables} JOIN report AS r ON r.device = d.device WHERE {' AND '.join(conditions)} "

@@ -126,6 +126,16 @@ def devices_with_kept(db: sqlite3.Connection) -> set[str]:
     return {device for (device,) in db.execute("SELECT DISTINCT device FROM kept")}
 
 
+def devices_without_answer(db: sqlite3.Connection, before: float) -> list[str]:
+    """Return the connected devices that have not answered a kept command which is older than a time."""
+    found = db.execute(
+        "SELECT DISTINCT kept.device FROM kept JOIN command ON id = command JOIN device ON device.device = kept.device "
+        "WHERE available AND at < ?",
+        (before,),
+    )
+    return [device for (device,) in found]
+
+
 def drop_expired(db: sqlite3.Connection, now: float) -> int:
     """Keep no command beyond its time; return how many were never sent."""
     expired = db.execute(
@@ -199,8 +209,8 @@ def change_turns(
     db.executemany("REPLACE INTO turn VALUES (?, ?, ?, ?, ?)", rows)
 
 
-def forget_old(db: sqlite3.Connection, before: float, most: int) -> int:
-    """Delete devices last seen before a time, and older commands and answers; return how many devices.
+def forget_old(db: sqlite3.Connection, before: float, most: int) -> list[str]:
+    """Delete devices last seen before a time, and older commands and answers; return those devices.
 
     A command that is kept stays until its own time is over, see `drop_expired`.
 
@@ -216,7 +226,7 @@ def forget_old(db: sqlite3.Connection, before: float, most: int) -> int:
             db.execute(f"DELETE FROM {table} WHERE device = ?", (device,))  # noqa: S608  a fixed name
     db.execute("DELETE FROM command WHERE at < ? AND id NOT IN (SELECT command FROM kept)", (before,))
     db.execute("DELETE FROM answer WHERE at < ?", (before,))
-    return len(old)
+    return [device for device, _ in old]
 
 
 def raise_number(db: sqlite3.Connection, key: str, value: int) -> int:

@@ -76,6 +76,7 @@ class Writer:
         self._stored: dict[str, int] = {}  # hash of the last message of a device that was stored
         self._early: dict[str, bool] = {}
         self._logged: dict[str, float] = {}
+        self._failing_s: float | None = None  # when it was logged that the disk fails; None: it does not
         self._tidy_at = 0.0
         self.devices = self._count()  # that are known
 
@@ -147,9 +148,12 @@ class Writer:
         except sqlite3.Error as error:
             self._failed(error, [message for message, _ in tasks])
             return
+        if tasks and self._failing_s is not None:
+            self._failing_s = None
+            log.warning("%s: can be written again", self._database.path)
         for (message, _), (name, labels) in zip(tasks, outcomes, strict=True):
             self._counters.add(name, **labels)
-            if message.kind == "reported":
+            if message.kind == "reported" and labels["result"] != "too_many_devices":
                 self._stored[message.device] = hash(message.payload)
             if labels["result"] in ("online", "new"):
                 self.on_online(message.device)
@@ -209,7 +213,10 @@ class Writer:
             self.devices = 0
             self.on_reset()
             return
-        log.error("%s: cannot write: %s; trying again", self._database.path, error)
+        now = self._now()
+        if self._failing_s is None or abs(now - self._failing_s) >= _LOG_INTERVAL_S:  # the log may be on the same disk
+            self._failing_s = now
+            log.error("%s: cannot write: %s; trying again each second", self._database.path, error)
         self._sleep(_RETRY_S)
 
     def _tidy(self) -> None:
@@ -223,9 +230,11 @@ class Writer:
             self._failed(error, [])
             return
         if gone:
-            self._counters.add("devices_forgotten", gone)
+            self._counters.add("devices_forgotten", len(gone))
             self.devices = self._count()
-            self._tidy_at = now if gone == _TIDIED_AT_ONCE else self._tidy_at
+            for device in gone:
+                self._stored.pop(device, None)
+            self._tidy_at = now if len(gone) == _TIDIED_AT_ONCE else self._tidy_at
 
     def _count(self) -> int:
         try:

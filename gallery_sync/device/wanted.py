@@ -23,7 +23,8 @@ from typing import Literal, Protocol
 
 import edge
 from edge.errors import one_line
-from edge.manifest import EmbedderModel, Manifest
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.manifest import Manifest
 from gallery_sync.command_line import utc_now
 from gallery_sync.device.choice import Choice, choose
 from gallery_sync.device.identity import NOBODY, Identity

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 20
 _POLL_S = 0.3
+LONGEST_KEEP_S = 30 * 86_400.0  # of the server
 
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,11 +47,19 @@ def _add_commands(commands: argparse.ArgumentParser) -> None:
     commands.set_defaults(act=_commands)
 
 
+def _keep_s(text: str | None) -> float | None:
+    """Return how long the server keeps a command, in seconds; None: as long as it does by itself."""
+    keep_s = None if text is None else seconds(text)
+    if keep_s is not None and keep_s > LONGEST_KEEP_S:
+        raise SyncError(f"--keep: found {text}, expected at most {LONGEST_KEEP_S / 86_400:g}d")
+    return keep_s
+
+
 def _send(arguments: argparse.Namespace) -> int:
     from gallery_sync.fleet_client.show import answer_text
 
     given, wait_s = _arguments_of(arguments.argument), seconds(arguments.wait)
-    keep_s = None if arguments.keep is None else seconds(arguments.keep)
+    keep_s = _keep_s(arguments.keep)
     answers: list[dict[str, Any]] = []
 
     def show(device: str, answer: Answer) -> None:

@@ -17,8 +17,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from edge.file_names import file_name
-from edge.manifest import Head
-from edge.manifest_fields import Sha256
+from edge.manifest.embedder import Head
+from edge.manifest.fields import Sha256
 from gallery_sync.formats.fields import BundleId, Category, Count, Document, Name, ObjectRef, Sequence, Time
 
 MOST_SPACES, MOST_BASES, MOST_SEGMENTS = 8, 16, 4096  # of one category

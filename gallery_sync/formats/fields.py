@@ -14,8 +14,8 @@ from typing import Annotated, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import BundleError, SyncError, first_validation_error, one_line
-from edge.manifest import Manifest, parse_manifest
-from edge.manifest_fields import Sha256
+from edge.manifest.fields import Sha256
+from edge.manifest.manifest import Manifest, parse_manifest
 from edge.strict_json import parse_json
 
 LARGEST_DOCUMENT_BYTES = 4 << 20  # a release, a bundle manifest or a gallery log

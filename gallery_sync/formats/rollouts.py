@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from edge.errors import first_validation_error
-from edge.manifest_fields import Sha256
+from edge.manifest.fields import Sha256
 from gallery_sync.formats.documents import Release
 from gallery_sync.formats.fields import Count, Document, Name, Sequence, Time
 
@@ -118,6 +118,10 @@ class Plan(Document):
     def bucket(self, device_id: str) -> int:
         """Return the bucket of a device in this plan."""
         return bucket_of(self.salt, device_id)
+
+    def open_buckets(self) -> tuple[str, int]:
+        """Return the salt, and the bucket below which devices are in a wave that is open."""
+        return self.salt, self.waves[self.open_waves - 1].buckets if self.open_waves else 0
 
     def wave_of(self, device_id: str) -> int | None:
         """Return the first wave of a device, from 0; None: it is in no wave."""

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from edge.file_names import distinct_file_names
 from edge.gallery.store import CategoryEntry
-from edge.manifest import Head
-from edge.manifest_fields import Sha256
+from edge.manifest.embedder import Head
+from edge.manifest.fields import Sha256
 from gallery_sync.formats.fields import MOST_CATEGORIES, Category, Count, Document, Name, ObjectRef, Sequence
 
 RELEASE_NAME = "release.json"

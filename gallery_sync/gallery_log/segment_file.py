@@ -24,7 +24,7 @@ from itertools import pairwise
 
 from edge.errors import SyncError
 from edge.gallery.limits import MAX_ITEMS
-from edge.manifest import MAX_DIM
+from edge.manifest.model import MAX_DIM
 from gallery_sync.gallery_log.records import Record, Upsert, check, decode, decode_delete, encode
 
 MOST_BYTES = 256 << 20  # of a segment; of larger changes, a base is made

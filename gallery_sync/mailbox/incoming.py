@@ -23,7 +23,7 @@ from gallery_sync.mailbox.messages import CommandMessage, Ignored, Ring, Topics,
 from gallery_sync.mailbox.numbers import Numbers
 from gallery_sync.mailbox.settings import Fleet
 
-_MOST_COMMANDS = 32
+MOST_COMMANDS = 32  # at once
 _COMMANDS_PER_S = 1.0  # on average
 
 
@@ -53,7 +53,7 @@ class Incoming:
         self._counters, self._chance = counters, chance
         self._changed = threading.Condition()  # guards what follows
         self._commands: deque[CommandMessage] = deque()
-        self._credit, self._credited_at = float(_MOST_COMMANDS), chance.clock()  # of commands
+        self._credit, self._credited_at = float(MOST_COMMANDS), chance.clock()  # of commands
         self._turn: Turn | None = None
         self._ring: Ring | None = None  # the highest that waits
         self._ring_at: float | None = None  # monotonic: when `rang` becomes true; None: nothing rings
@@ -153,8 +153,8 @@ class Incoming:
     def _on_command(self, command: CommandMessage) -> None:
         now = self._chance.clock()
         earned = (now - self._credited_at) * _COMMANDS_PER_S
-        self._credit, self._credited_at = min(self._credit + earned, float(_MOST_COMMANDS)), now
-        if len(self._commands) >= _MOST_COMMANDS or self._credit < 1.0:
+        self._credit, self._credited_at = min(self._credit + earned, float(MOST_COMMANDS)), now
+        if len(self._commands) >= MOST_COMMANDS or self._credit < 1.0:
             self._ignore(Ignored("too_many"))
             return
         self._credit -= 1.0

@@ -4,7 +4,8 @@ Rules this module keeps:
 1. Each command gets one answer, a long one "accepted" before it; the same id gets the same answer again.
 2. An id is written down before its command begins. A command that the end of the process interrupted is answered as
    interrupted when the agent starts, and is not begun again.
-3. One long command at a time. A few wait; more are refused.
+3. One long command at a time. As many wait as the mailbox brings at once, and the fleet server keeps fewer for a device
+   that was off; more are refused.
 4. Whatever a command raises is its answer. It never stops the agent.
 """
 
@@ -24,6 +25,7 @@ from edge.telemetry.counters import Counters
 from edge.telemetry.known_secrets import hide, hide_in
 from gallery_sync.formats.fields import canonical_json
 from gallery_sync.formats.reports import Answer, Request
+from gallery_sync.mailbox.incoming import MOST_COMMANDS
 from gallery_sync.mailbox.messages import CommandMessage
 from gallery_sync.remote_hands.commands import Command, Context, Outcome
 from gallery_sync.remote_hands.judge import Now, Refused, read_request, why_not
@@ -32,7 +34,7 @@ from gallery_sync.transport.errors import StorageError
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 8  # long commands
+MOST_WAITING = MOST_COMMANDS  # long commands
 _LONGEST_TEXT, _LARGEST_ANSWER_BYTES = 1000, 32 << 10
 _INTERRUPTED = "interrupted: the agent ended while it was under way, or before; it is not carried out again"
 _BUSY = "too many commands wait; send it again later"

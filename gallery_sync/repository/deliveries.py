@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edge.errors import SyncError
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from gallery_sync.formats.documents import MOST_DELIVERIES, Delivery
 from gallery_sync.formats.fields import ObjectRef, object_path
 from gallery_sync.repository.folder import object_problem, read_manifest, store_bytes

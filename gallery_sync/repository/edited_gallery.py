@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge.errors import SyncError
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from gallery_sync.formats.documents import GalleryLog, Release, SpaceLog
 from gallery_sync.formats.fields import LARGEST_SEQUENCE
 from gallery_sync.gallery_log import changes as store_changes

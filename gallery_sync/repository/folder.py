@@ -28,7 +28,7 @@ from pathlib import Path
 
 from edge.durable import file_mismatch, make_folder, replace_file, write_durably
 from edge.errors import SyncError
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from gallery_sync.formats.documents import BundleHead, Release
 from gallery_sync.formats.fields import (
     LARGEST_DOCUMENT_BYTES,

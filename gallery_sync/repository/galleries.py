@@ -21,7 +21,7 @@ from pathlib import Path
 from edge.errors import GalleryError, SyncError
 from edge.gallery.generation import Gallery
 from edge.gallery.store import describe_store, store_path
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from gallery_sync.formats.documents import (
     MOST_BASES,
     MOST_SEGMENTS,

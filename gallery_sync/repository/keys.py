@@ -1,45 +1,34 @@
-"""Keys that sign a repository, and the folder that lists which of them this machine can use.
+"""The keys of each role, and the folder that lists which of them this machine can use.
 
     keys.json        the keys of each role: public key, and the address of the private one if it is here
     root.json        the newest root of trust that was published; a device enrols with a copy of it
     roots/           every root that was published, so that a lost repository can be made again
     published.json   the version of each role that was published last, so that an old copy of the repository is noticed
     drafts/          metadata that waits for signatures of other people, see `gallery_sync.repository.ceremonies`
-    <name>.pem       private keys that are files (PKCS#8), mode 0600
+    <name>.pem       private keys that are files (PKCS#8), mode 0600, see `gallery_sync.repository.private_keys`
     <name>.pub       public keys, to be given to others
 
-Rules this module keeps:
-1. A private key has an address: `file2:PATH` (relative to the folder), `envvar:NAME` (the variable holds the PEM), or
-   `awskms:`, `gcpkms:`, `azurekms:`, `hsm:`, `hv:` (Vault), `gnupg:` as securesystemslib defines them. The PIN of a
-   hardware module comes from $EDGE_SYNC_PIN or a prompt.
-2. A key file that other users can read is refused. A key is made with O_EXCL: none is ever overwritten.
-3. No message names more of a key than its address and its id.
+A private key is opened only when something is signed.
 """
 
 from __future__ import annotations
 
-import functools
-import getpass
 import json
 import os
-import stat
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import unquote
 
 from pydantic import Field, ValidationError
-from securesystemslib.exceptions import UnsupportedLibraryError
-from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer
+from securesystemslib.signer import Key, Signer
 
-from edge.durable import make_folder, write_durably
-from edge.errors import SyncError, first_line, first_validation_error, one_line
+from edge.errors import SyncError, first_validation_error, one_line
 from edge.strict_json import parse_json
 from gallery_sync.formats.fields import Document
-from gallery_sync.fresh_files import create_new
 from gallery_sync.repository.files import read_file, write_file
+from gallery_sync.repository.private_keys import HeldKey, make_key, open_signer
+from gallery_sync.repository.public_keys import PublicKey, public_dict, to_key
 
 KEYS_NAME, ROOT_NAME, ROOTS_NAME, DRAFTS_NAME, PUBLISHED_NAME = (
     "keys.json",
@@ -50,27 +39,10 @@ KEYS_NAME, ROOT_NAME, ROOTS_NAME, DRAFTS_NAME, PUBLISHED_NAME = (
 )
 ROLES = ("root", "targets", "snapshot", "timestamp", "models", "gallery", "rollout")
 _LARGEST_KEYS_BYTES = 1 << 20
-_LARGEST_KEY_BYTES = 64 << 10
-_EXTRAS = {"awskms": "awskms", "gcpkms": "gcpkms", "azurekms": "azurekms", "hsm": "hsm", "hv": "vault", "tkey": "tkey"}
-PIN_VARIABLE = "EDGE_SYNC_PIN"
-_NAME_FIELD = "x-name"  # of a public key: whose it is, for people
-_SCHEMES = ("envvar", *sorted(SIGNER_FOR_URI_SCHEME))
-
-
-class _PublicKey(Document):
-    """A public key as The Update Framework writes it, with its id."""
-
-    kind: ClassVar[str] = "public key"
-
-    keyid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
-    keytype: Annotated[str, Field(max_length=64)]
-    scheme: Annotated[str, Field(max_length=64)]
-    keyval: dict[str, Any]
-    name: Annotated[str, Field(max_length=80)] | None = Field(default=None, alias="x-name")
 
 
 class _HeldKey(Document):
-    public: _PublicKey
+    public: PublicKey
     uri: Annotated[str, Field(max_length=1000)] | None = None
 
 
@@ -86,19 +58,6 @@ class _KeysFile(Document):
     development: bool = False
     roles: dict[Literal["root", "targets", "snapshot", "timestamp", "models", "gallery", "rollout"], _RoleKeys]
     coming: Annotated[list[_HeldKey], Field(default_factory=list, max_length=64)]
-
-
-@dataclass(frozen=True)
-class HeldKey:
-    """A key of a role."""
-
-    public: Key
-    uri: str | None = None  # of the private key; None: it is not here
-
-    @property
-    def keyid(self) -> str:
-        """Return the id of the key."""
-        return self.public.keyid
 
 
 @dataclass(frozen=True)
@@ -158,7 +117,7 @@ class KeyRing:
             raise SyncError(f"{path}: {one_line(str(error))}; restore it from your copy") from error
 
         def held(keys: list[_HeldKey]) -> tuple[HeldKey, ...]:
-            return tuple(HeldKey(_to_key(key.public, path), key.uri) for key in keys)
+            return tuple(HeldKey(to_key(key.public, path), key.uri) for key in keys)
 
         roles: dict[str, RoleKeys] = {role: RoleKeys(one.threshold, held(one.keys)) for role, one in read.roles.items()}
         return cls(folder, roles, read.development, held(read.coming))
@@ -256,206 +215,5 @@ def keys_beside(repo: Path) -> Path:
     return repo.parent / f"{repo.name}.keys"
 
 
-def make_key(folder: Path, name: str) -> HeldKey:
-    """Make an Ed25519 key: `<name>.pem` that only you can read, and `<name>.pub` to be given to others.
-
-    Raises:
-        SyncError: a key of this name exists, or the disk failed.
-    """
-    if not name or "/" in name or name.startswith("."):
-        raise SyncError(f"found {one_line(name)!r} as the name of a key, expected a file name without folders")
-    signer: CryptoSigner = _map_library("file2:", CryptoSigner.generate_ed25519)
-    signer.public_key.unrecognized_fields[_NAME_FIELD] = name
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    try:
-        make_folder(folder)
-        with create_new(private) as file:
-            file.write(signer.private_bytes)
-            file.flush()
-            os.fsync(file.fileno())
-        write_durably(public, public_file(signer.public_key))
-    except FileExistsError as error:
-        raise SyncError(f"{private}: exists; keys are never overwritten, choose another name or folder") from error
-    except OSError as error:
-        raise SyncError(f"{private}: cannot write: {error.strerror}") from error
-    return HeldKey(signer.public_key, f"file2:{name}.pem")
-
-
-def key_label(public: Key) -> str:
-    """Return a key for people: its name, if it has one, and the first digits of its id."""
-    name = public.unrecognized_fields.get(_NAME_FIELD)
-    return one_line(f"{name} ({public.keyid[:8]})" if isinstance(name, str) else public.keyid[:16])
-
-
-def public_file(public: Key) -> bytes:
-    """Return the content of the file of a public key."""
-    return (json.dumps(_public_dict(public)) + "\n").encode()
-
-
-def save_public(path: Path, public: Key) -> None:
-    """Write the file of a public key.
-
-    Raises:
-        SyncError: the disk failed.
-    """
-    write_file(path, public_file(public))
-
-
-def read_public(path: Path) -> Key:
-    """Read the file of a public key.
-
-    Raises:
-        SyncError: it is missing, damaged or a private key.
-    """
-    data = read_file(path, _LARGEST_KEY_BYTES)
-    if b"PRIVATE KEY" in data:
-        raise SyncError(f"{path}: is a private key; give the .pub file beside it, and never send this one to anybody")
-    try:
-        return _to_key(_PublicKey.model_validate(parse_json(data, _LARGEST_KEY_BYTES)), path)
-    except ValidationError as error:
-        raise SyncError(f"{path}: not a public key: {first_validation_error(error)}") from error
-    except ValueError as error:
-        raise SyncError(f"{path}: not a public key: {one_line(str(error))}") from error
-
-
-def open_signer(uri: str, public: Key, folder: Path, environment: Mapping[str, str] | None = None) -> Signer:
-    """Open a private key.
-
-    Args:
-        uri: its address, see rule 1.
-        public: its public key.
-        folder: relative paths of files start here.
-        environment: of `envvar:`; None: that of the process.
-
-    Raises:
-        SyncError: it is missing, readable by others, another key, or its library is not installed.
-    """
-    scheme, _, rest = uri.partition(":")
-    if scheme not in _SCHEMES:
-        raise SyncError(f"found {one_line(uri)!r}, expected the address of a key: one of {', '.join(_SCHEMES)}")
-    if scheme == "envvar":
-        pem = (os.environ if environment is None else environment).get(rest)
-        if not pem:
-            raise SyncError(f"{uri}: the variable is not set; put the private key (PEM) into it")
-        return _from_pem(pem.encode(), public, uri)
-    if scheme == "file2":
-        return _from_pem(_read_private(folder / unquote(rest)), public, uri)
-    signer: Signer = _map_library(uri, lambda: Signer.from_priv_key_uri(uri, public, _secret))
-    return signer
-
-
-def sign(signer: Signer, payload: bytes, uri: str) -> Any:
-    """Sign some bytes and verify the signature.
-
-    Raises:
-        SyncError: the key cannot sign, or it is not the key that it should be.
-    """
-
-    def act() -> Any:
-        signature = signer.sign(payload)
-        signer.public_key.verify_signature(signature, payload)
-        return signature
-
-    return _map_library(uri, act)
-
-
-def public_of(uri: str) -> Key:
-    """Ask a key management service or a hardware module for a public key.
-
-    Raises:
-        SyncError: it has none, or its library is not installed.
-    """
-    scheme, _, rest = uri.partition(":")
-    arguments = {"awskms": (rest,), "gcpkms": (rest,), "hv": (rest,), "hsm": ()}.get(scheme)
-    if arguments is None:
-        raise SyncError(f"found {one_line(uri)!r}, expected awskms:, gcpkms:, hv: or hsm:; others have a .pub file")
-    found: Key = _map_library(uri, lambda: SIGNER_FOR_URI_SCHEME[scheme].import_(*arguments))[1]  # type: ignore[attr-defined]
-    return found
-
-
-def first_that_signs(uri: str, candidates: Iterable[Key], folder: Path) -> tuple[Key, Signer] | None:
-    """Return which of some public keys an address belongs to; None if it is none of them.
-
-    Raises:
-        SyncError: the private key cannot be read.
-    """
-    for public in candidates:
-        try:
-            signer = open_signer(uri, public, folder)
-            sign(signer, b"finesight", uri)
-        except _OtherKeyError:
-            continue
-        return public, signer
-    return None
-
-
-@functools.lru_cache
-def _secret(name: str) -> str:
-    """Return the PIN of a hardware module; the prompt appears once."""
-    if pin := os.environ.get(PIN_VARIABLE):
-        return pin
-    if not sys.stdin.isatty():
-        raise SyncError(f"the key needs a {one_line(name)}; put it into ${PIN_VARIABLE}")
-    return getpass.getpass(f"{one_line(name)}: ")
-
-
-class _OtherKeyError(SyncError):
-    """The private key is another one than the public key says."""
-
-
-def _from_pem(pem: bytes, public: Key, uri: str) -> Signer:
-    """Open a PEM through an anonymous file, so that securesystemslib reads it and no other process does."""
-    descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, pem)
-        path = f"/proc/self/fd/{descriptor}"
-        signer: Signer = _map_library(uri, lambda: CryptoSigner.from_priv_key_uri(f"file2:{path}", public))
-        return signer
-    finally:
-        os.close(descriptor)
-
-
-def _read_private(path: Path) -> bytes:
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise SyncError(f"{path}: cannot read the private key: {error.strerror}") from error
-    if stat.S_IMODE(mode) & 0o007:
-        raise SyncError(f"{path}: every user of this machine can read this private key; run chmod 600 on it")
-    return read_file(path, _LARGEST_KEY_BYTES)
-
-
-def _map_library(uri: str, act: Callable[[], Any]) -> Any:
-    """Run something of securesystemslib, and map its errors to one line."""
-    scheme = uri.partition(":")[0]
-    extra = _EXTRAS.get(scheme, "crypto")
-    try:
-        return act()
-    except (UnsupportedLibraryError, ImportError) as error:
-        raise SyncError(
-            f"{uri}: signing with this key needs a library: pip install 'securesystemslib[{extra}]'"
-        ) from error
-    except SyncError:
-        raise
-    except Exception as error:
-        if type(error).__name__ in {"KeyMismatchError", "UnverifiedSignatureError"}:
-            raise _OtherKeyError(f"{uri}: is the private key of another public key") from error
-        if isinstance(error, ValueError) and scheme in {"file2", "envvar"}:
-            raise SyncError(f"{uri}: not a private key in PEM (PKCS#8) without a password") from error
-        raise SyncError(f"{uri}: cannot sign with this key: {one_line(first_line(error))}") from error
-
-
-def _to_key(public: _PublicKey, path: Path) -> Key:
-    try:
-        fields = public.model_dump(by_alias=True, exclude={"keyid"}, exclude_none=True)
-        return Key.from_dict(public.keyid, fields)
-    except (ValueError, KeyError, TypeError) as error:
-        raise SyncError(f"{path}: not a public key: {one_line(first_line(error))}") from error
-
-
 def _key_dicts(keys: Iterable[HeldKey]) -> list[dict[str, Any]]:
-    return [{"public": _public_dict(key.public), **({"uri": key.uri} if key.uri else {})} for key in keys]
-
-
-def _public_dict(public: Key) -> dict[str, Any]:
-    return {"keyid": public.keyid, **public.to_dict()}
+    return [{"public": public_dict(key.public), **({"uri": key.uri} if key.uri else {})} for key in keys]

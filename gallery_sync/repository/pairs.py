@@ -15,7 +15,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from edge.errors import BundleError, SyncError
-from edge.manifest import EmbedderModel, Manifest
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.manifest import Manifest
 from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, SpaceLog
 from gallery_sync.formats.fields import ObjectRef
 from gallery_sync.repository.folder import object_problem, read_manifest

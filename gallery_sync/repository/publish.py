@@ -1,23 +1,17 @@
 """Publishes pairs of a bundle and a gallery: first objects, then signed documents, then the metadata that shows them.
 
 Rules this module keeps:
-1. A bundle is newer than every bundle that was published, also than one that was withdrawn. An id names one bundle.
+1. What may be published is decided before anything is signed, see gallery_sync.repository.publish_checks.
 2. A bundle and the galleries that it is paired with are in the same or in compatible embedding spaces.
 3. The security floor never falls. No release names a bundle below it.
-4. A release is shown only together with everything that it names. While the head of a bundle waits for a signature, the
-   release waits with it.
-5. A gallery folder with an item that was deleted urgently is refused, unless you say that it may come back.
-6. Publishing the same folders again changes nothing, but repairs their objects.
-7. A release that is held back is published for no device: a rollout brings it to them. What all devices run changes
-   only while no rollout is under way.
-8. A number of a release is above that of every release in use. All releases of a bundle name its newest head.
+4. A gallery folder with an item that was deleted urgently is refused, unless you say that it may come back.
+5. Publishing the same folders again changes nothing, but repairs their objects.
+6. Documents are signed and shown last, see gallery_sync.repository.commit_pair.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,30 +20,25 @@ from pathlib import Path
 from edge.bundle.bundle import MANIFEST_NAME, Bundle, check_compatible, read_bundle
 from edge.errors import SyncError
 from edge.gallery.generation import read_gallery
-from edge.manifest import Manifest
-from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, bundle_target, release_target
-from gallery_sync.formats.fields import LARGEST_SEQUENCE, ObjectRef, canonical_json
-from gallery_sync.formats.rollouts import Rollouts
+from edge.manifest.manifest import Manifest
+from gallery_sync.formats.documents import BundleHead, GalleryLog
+from gallery_sync.formats.fields import ObjectRef
+from gallery_sync.repository.commit_pair import Pair, Publication, commit_pair
 from gallery_sync.repository.deliveries import earlier_manifests, make_deliveries
-from gallery_sync.repository.edited_gallery import leading, on_top
+from gallery_sync.repository.edited_gallery import on_top
 from gallery_sync.repository.erased import refuse_erased
-from gallery_sync.repository.folder import locked, read_manifest, store_file, write_history
+from gallery_sync.repository.folder import locked, read_manifest, store_file
 from gallery_sync.repository.galleries import SpaceRecords, changed_logs, logs_from_gallery
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata
 from gallery_sync.repository.pairs import check_spaces, gallery_from, is_ahead
-from gallery_sync.repository.published import (
-    Published,
-    each_release,
-    first_rollouts,
-    log_path,
-    put_rollouts,
-    read_published,
-    restore_documents,
-    with_held,
+from gallery_sync.repository.publish_checks import (
+    check_abortable,
+    check_bundle_is_newer,
+    check_is_newest,
+    check_may_publish,
 )
-
-log = logging.getLogger(__name__)
+from gallery_sync.repository.published import Published, read_published
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +48,6 @@ class Demands:
     security_floor: int | None = None  # smallest sequence number of a bundle, once this one is confirmed
     needs: str | None = None  # oldest version of finesight
     allow_big_change: bool = False  # its gallery may change by more than a device's limit
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A bundle and a gallery to publish together."""
-
-    head: BundleHead
-    logs: Mapping[str, GalleryLog]  # by category, those that change
-    gallery_sequence: int
-    gallery_created_at: str | None = None  # None: now, or that of the newest release if its gallery is the same
-    rollback_to: int | None = None  # the earlier release whose pair this is
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """What publishing did."""
-
-    release: Release
-    is_new: bool  # False: it was published before, and its objects are whole
-    draft: Path | None = None  # waits for `edge-sync sign`; until then devices see nothing of it
-    waits_for: tuple[str, ...] = ()  # whose signatures
-    held: bool = False  # for no device yet
-    notes: tuple[str, ...] = ()  # what an operator should know
 
 
 def publish(  # noqa: PLR0913  each one is an option of the command
@@ -122,10 +88,10 @@ def publish(  # noqa: PLR0913  each one is an option of the command
     with locked(repo):
         metadata = SignedMetadata.open(repo, keys, now)
         published = read_published(repo, metadata)
-        _check_may_publish(published, hold=hold, keeps_bundle=bundle is None)
+        check_may_publish(published, hold=hold, keeps_bundle=bundle is None)
         manifest, manifest_ref = _manifest(published, bundle)
         if bundle:
-            _check_bundle_is_newer(published, manifest, manifest_ref)
+            check_bundle_is_newer(published, manifest, manifest_ref)
             _store_bundle(repo, bundle, manifest_ref)
         if gallery:
             refuse_erased(published, gallery, allowed=allow_erased)
@@ -137,7 +103,7 @@ def publish(  # noqa: PLR0913  each one is an option of the command
         check_spaces(manifest, merged, gallery_sequence)
         head = _bundle_head(published, manifest, manifest_ref, demands, merged, gallery_sequence)
         if hold:
-            _check_abortable(published, head)
+            check_abortable(published, head)
         pair = Pair(head, logs, gallery_sequence, gallery.created_at if gallery else None)
         return commit_pair(metadata, published, pair, now, sequence, hold=hold)
 
@@ -178,57 +144,15 @@ def publish_gallery_change(
         reached = max(one.gallery_sequence for one in (release, *(held if hold else ())))
         ahead = is_ahead(published.logs, reached)
         if not urgent:
-            _check_may_publish(published, hold=hold, keeps_bundle=True)
+            check_may_publish(published, hold=hold, keeps_bundle=True)
             if ahead:
-                _check_is_newest(published, reached)
+                check_is_newest(published, reached)
                 changes = on_top(published, read_manifest(repo, head), changes)
         sequence = published.gallery_sequence + 1
         logs = changed_logs(published, changes, sequence, now, urgent=urgent)
         stays = not logs or (urgent and (ahead or published.newest_sequence > release.sequence))
         pair = Pair(head, logs, release.gallery_sequence if stays else sequence)
         return commit_pair(metadata, published, pair, now, hold=hold)
-
-
-def _check_is_newest(published: Published, reached: int) -> None:
-    """Check that no other release has a newer gallery: the log is linear, and a change goes on from the newest."""
-    release, repo = published.release, shlex.quote(str(published.repo))
-    newer = [one for one in leading(published) if one is not release and one.gallery_sequence > reached]
-    if release is not None and newer:
-        raise SyncError(
-            f"{published.repo}: release {newer[0].sequence} has gallery {newer[0].gallery_sequence}, which is newer "
-            f"than that of release {release.sequence}, and galleries change one after the other; change it on top with "
-            f"--hold, or roll that release out first: edge-sync rollout create {repo} --release {newer[0].sequence}"
-        )
-
-
-def _check_may_publish(published: Published, *, hold: bool, keeps_bundle: bool) -> None:
-    """Check that what all devices run may change, or that there is something beside which a release can be held."""
-    if hold:
-        if published.release is None:
-            raise SyncError(f"{published.repo}: has no release yet; publish the first one without --hold")
-        return
-    published.refuse_during_rollout()
-    base = published.release
-    for group in published.rollouts.groups if published.rollouts and keeps_bundle else ():
-        if base is not None and group.release.sequence > base.sequence and group.release.bundle_id != base.bundle_id:
-            repo = shlex.quote(str(published.repo))
-            raise SyncError(
-                f"{published.repo}: a newer release of bundle {base.bundle_id} would take bundle "
-                f"{group.release.bundle_id} from the devices of {group.selector}; roll their release out to all first: "
-                f"edge-sync rollout create {repo} --release {group.release.sequence}, or take it back: edge-sync "
-                f"rollback {published.line} --to {base.sequence} --repo {repo}"
-            )
-
-
-def _check_abortable(published: Published, head: BundleHead) -> None:
-    """Check that devices which confirm a bundle can go back to that of the newest release."""
-    base = published.head
-    if base is not None and head.security_floor > base.sequence:
-        raise SyncError(
-            f"bundle {head.bundle_id}: devices that confirm it with the security floor {head.security_floor} could not "
-            f"go back to bundle {base.bundle_id}, which has sequence {base.sequence}; publish it with --hold without "
-            "--security-floor, and raise the floor when its rollout is complete"
-        )
 
 
 def _manifest(published: Published, bundle: Bundle | None) -> tuple[Manifest, ObjectRef]:
@@ -239,39 +163,6 @@ def _manifest(published: Published, bundle: Bundle | None) -> tuple[Manifest, Ob
     if published.release is None or published.head is None:
         raise SyncError(f"{published.repo}: has no bundle yet; give --bundle, too")
     return read_manifest(published.repo, published.head), published.head.manifest
-
-
-def _check_bundle_is_newer(published: Published, manifest: Manifest, ref: ObjectRef) -> None:
-    """Check that a bundle is that of a release in use, or newer than every bundle that was published."""
-    if published.head and published.head.manifest == ref:
-        return
-    repo = shlex.quote(str(published.repo))
-    known = published.all_heads()
-    same = next((head for head in known.values() if head.manifest == ref), None)
-    if same is not None and any(one.bundle_id == same.bundle_id for one in published.in_use):
-        return
-    if same is not None and not published.in_use:
-        return  # a draft that nobody signed yet named it, or a disaster took what was signed
-    if same is not None and same.bundle_id not in published.heads:
-        raise SyncError(f"bundle {same.bundle_id} was withdrawn; pack a newer one, with a larger --sequence")
-    if same is not None:
-        of_bundle = [number for number, one in published.history.items() if one and one.bundle_id == same.bundle_id]
-        if not of_bundle:
-            return  # it was held back, and dropped
-        raise SyncError(
-            f"bundle {same.bundle_id} was published in release {max(of_bundle)}; to return to it: "
-            f"edge-sync rollback {published.line} --to {max(of_bundle)} --repo {repo}"
-        )
-    newest = max(known.values(), key=lambda head: head.sequence, default=None)
-    if newest and manifest.sequence <= newest.sequence:
-        raise SyncError(
-            f"bundle {manifest.bundle_id} has sequence {manifest.sequence}, the published bundle {newest.bundle_id} "
-            f"has {newest.sequence}; pack it with a larger --sequence"
-        )
-    if manifest.bundle_id in known:
-        raise SyncError(
-            f"a bundle {manifest.bundle_id} with other content was published; pack this one with another id"
-        )
 
 
 def _store_bundle(repo: Path, bundle: Bundle, ref: ObjectRef) -> None:
@@ -318,138 +209,3 @@ def _bundle_head(
             published.repo, manifest, earlier_manifests(published, manifest), old.deliveries if old else []
         ),
     )
-
-
-def commit_pair(
-    metadata: SignedMetadata,
-    published: Published,
-    pair: Pair,
-    now: datetime,
-    sequence: int | None = None,
-    *,
-    hold: bool = False,
-) -> Publication:
-    """Sign the documents of a pair that are new, and show it as the newest release, or hold it back.
-
-    Args:
-        metadata: of the repository, open for changes.
-        published: what it has now.
-        pair: its objects are stored.
-        now: the time, in UTC.
-        sequence: sequence number of the new release; None: one more than the last.
-        hold: for no device yet.
-
-    Raises:
-        SyncError: the sequence number is too small, a key is wrong, or the disk failed.
-    """
-    repo, head = published.repo, pair.head
-    restore_documents(published)
-    known = published.heads.get(head.bundle_id) == head
-    head_json = canonical_json(head)
-    head_sha256 = published.head_hashes[head.bundle_id] if known else hashlib.sha256(head_json).hexdigest()
-    same = _same_pair(published, pair, head_sha256, hold=hold)
-    release = same or _release(published, pair, head_sha256, now, sequence)
-    for category, one in pair.logs.items():
-        metadata.put("gallery", log_path(published.line, category), canonical_json(one))
-    if not known:
-        metadata.put("models", bundle_target(published.line, head.bundle_id), head_json)
-    write_history(repo, release, head)
-    notes = _put_releases(metadata, published, release, head, head_sha256, hold=hold)
-    committed = metadata.commit(now)
-    if committed.is_published and committed.versions:
-        word = "held back" if hold else "published"
-        log.info("%s: %s release %s of line %s", repo, word, release.sequence, release.line)
-    is_held = hold and release != published.release
-    if hold and not is_held:
-        notes = (*notes, f"nothing is held: release {release.sequence} already has this bundle and gallery")
-    return Publication(release, same is None, committed.draft, tuple(committed.missing.values()), is_held, notes)
-
-
-def _same_pair(published: Published, pair: Pair, head_sha256: str, *, hold: bool) -> Release | None:
-    """Return the release that is this pair already; None: it is new."""
-    base = published.release
-    if base is None or pair.rollback_to is not None:
-        return None
-    held = published.rollouts.held if hold and published.rollouts else []
-    usable = [base, *(one for one in held if one.sequence > base.sequence)]
-    wanted = (head_sha256, pair.gallery_sequence)
-    return next((one for one in usable if (one.bundle_head, one.gallery_sequence) == wanted), None)
-
-
-def _put_releases(
-    metadata: SignedMetadata,
-    published: Published,
-    release: Release,
-    head: BundleHead,
-    head_sha256: str,
-    *,
-    hold: bool,
-) -> tuple[str, ...]:
-    """Put the release, and every other one of the bundle whose head changed; return what an operator should know."""
-
-    def follow(one: Release) -> Release:
-        if one.bundle_id != head.bundle_id or one.bundle_head == head_sha256:
-            return one
-        changed = one.model_copy(update={"bundle_head": head_sha256})
-        write_history(published.repo, changed, head)
-        return changed
-
-    before, notes = published.release, list[str]()
-    base = follow(before) if before else None
-    rollouts = each_release(published.rollouts, follow) if published.rollouts else None
-    if hold and release not in published.in_use:
-        rollouts = with_held(rollouts or first_rollouts(published.line), release)
-    elif not hold and (base is None or release.sequence > base.sequence):
-        base = release
-        rollouts, notes = _without_older(rollouts, base) if rollouts else (None, [])
-    if base is not None and base != before:
-        metadata.put("rollout", release_target(published.line), canonical_json(base))
-    if rollouts is not None and rollouts != published.rollouts:
-        put_rollouts(metadata, published, rollouts)
-    return tuple(notes)
-
-
-def _without_older(rollouts: Rollouts, base: Release) -> tuple[Rollouts, list[str]]:
-    """Return the rollouts without what a newer base replaces, and what an operator should know."""
-    pair = (base.bundle_id, base.gallery_sequence)
-    held = [one for one in rollouts.held if (one.bundle_id, one.gallery_sequence) != pair]
-    groups = [one for one in rollouts.groups if one.release.sequence > base.sequence]
-    notes = [
-        f"the devices of {one.selector} take it, too: it is newer than release {one.release.sequence}, which a rollout "
-        "brought them"
-        for one in rollouts.groups
-        if one not in groups
-    ]
-    return rollouts.model_copy(update={"held": held, "groups": groups}), notes
-
-
-def _release(published: Published, pair: Pair, head_sha256: str, now: datetime, sequence: int | None) -> Release:
-    before = published.release
-    same_gallery = before is not None and before.gallery_sequence == pair.gallery_sequence
-    kept = before.gallery_created_at if before is not None and same_gallery else None
-    created_at = now.isoformat(timespec="seconds")
-    return Release(
-        line=published.line,
-        sequence=next_sequence(published, sequence),
-        created_at=created_at,
-        bundle_id=pair.head.bundle_id,
-        bundle_head=head_sha256,
-        gallery_sequence=pair.gallery_sequence,
-        gallery_created_at=pair.gallery_created_at or kept or created_at,
-        rollback_to=pair.rollback_to,
-    )
-
-
-def next_sequence(published: Published, sequence: int | None) -> int:
-    """Return the sequence number of the next release.
-
-    Raises:
-        SyncError: the wanted one is not above the last.
-    """
-    last = published.newest_sequence
-    number = last + 1 if sequence is None else sequence
-    if number <= last:
-        raise SyncError(f"{published.repo}: release {last} is published; give a --sequence above it, not {number}")
-    if number > LARGEST_SEQUENCE:
-        raise SyncError(f"{published.repo}: found --sequence {number}, expected at most {LARGEST_SEQUENCE}")
-    return number

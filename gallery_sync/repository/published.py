@@ -30,7 +30,7 @@ from gallery_sync.formats.documents import (
 from gallery_sync.formats.fields import Document, canonical_json, parse
 from gallery_sync.formats.rollouts import MOST_HELD, Plan, Rollouts, rollouts_target
 from gallery_sync.repository.folder import read_history, read_old_head, remembered
-from gallery_sync.repository.metadata_state import target_file
+from gallery_sync.repository.roles.state import target_file
 
 if TYPE_CHECKING:
     from gallery_sync.repository.metadata import SignedMetadata

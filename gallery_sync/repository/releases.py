@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import SyncError
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from gallery_sync.formats.documents import GalleryLog, Release, SpaceLog, bundle_target
+from gallery_sync.repository.commit_pair import Pair, Publication, commit_pair
 from gallery_sync.repository.folder import locked, read_manifest, read_old_head, write_history
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata
 from gallery_sync.repository.pairs import Checked, check_pair, space_for, trimmed_categories
-from gallery_sync.repository.publish import Pair, Publication, commit_pair
 from gallery_sync.repository.published import Published, put_rollouts, read_published
 
 Row = dict[str, Any]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from gallery_sync.command_line import print_values
 
 if TYPE_CHECKING:
+    from gallery_sync.repository.commit_pair import Publication
     from gallery_sync.repository.keys import KeyRing
-    from gallery_sync.repository.publish import Publication
     from gallery_sync.repository.published import Published
 
 KEYS_HELP = "folder of its keys (default: $FINESIGHT_KEYS, or REPO.keys beside it)"

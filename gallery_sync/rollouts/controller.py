@@ -3,7 +3,7 @@
 Rules this module keeps:
 1. One look is one decision at most, of `gates`, and one signed change. Nothing is remembered between looks: a process
    that is killed at any place goes on from the signed document.
-2. Where the devices cannot be looked at, nothing opens.
+2. Where the devices cannot be looked at, nothing opens. Only those of open waves are looked at: `decide` goes by them.
 3. What was decided for a revision is done for that revision only, see gallery_sync.rollouts.changes.
 4. A look that fails is counted and reported like every other one; the next one tries again.
 """
@@ -83,7 +83,7 @@ class Controller:
     def _decide(self, plan: Plan, pins: Sequence[Pin]) -> Decision:
         if self.fleet is None:
             return decide_blind(plan, self.now().timestamp())
-        found = self.fleet.rows(plan.release.line, plan.release)
+        found = self.fleet.rows(plan.release.line, plan.release, plan.open_buckets())
         self.counters["unreadable rows"] += found.unreadable
         now = self.now().timestamp()
         return decide(plan, count(plan, found.rows, now, pins), now)

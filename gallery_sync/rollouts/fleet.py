@@ -21,6 +21,7 @@ from gallery_sync.formats.fields import Document
 from gallery_sync.formats.reports import DeviceRow
 
 LARGEST_FILE_BYTES = 1 << 30
+Within = tuple[str, int]  # the salt of a plan, and a bucket: devices in buckets below it
 
 __all__ = ["FileFleet", "Fleet", "HttpFleet", "Rows", "UnreachableError", "dump_rows", "open_fleet", "parse_rows"]
 
@@ -32,12 +33,13 @@ class UnreachableError(SyncError):
 class Fleet(Protocol):
     """The door to what is known of devices."""
 
-    def rows(self, line: str, about: Release | None = None, /) -> Rows:
+    def rows(self, line: str, about: Release | None = None, within: Within | None = None, /) -> Rows:
         """Return what is known of the devices of a line.
 
         Args:
             line: of the devices.
             about: what the gates of this release do not need may be missing; None: nothing is.
+            within: other devices may be missing; None: none is.
 
         Raises:
             SyncError: it is not known.
@@ -51,7 +53,7 @@ class FileFleet:
 
     path: Path
 
-    def rows(self, line: str, _about: Release | None = None, /) -> Rows:
+    def rows(self, line: str, _about: Release | None = None, _within: Within | None = None, /) -> Rows:
         """Return the rows of a line, whole ones.
 
         Raises:
@@ -73,23 +75,24 @@ class HttpFleet:
 
     client: FleetClient
 
-    def rows(self, line: str, about: Release | None = None, /) -> Rows:
+    def rows(self, line: str, about: Release | None = None, within: Within | None = None, /) -> Rows:
         """Return the rows of a line.
 
         Raises:
             UnreachableError: the server does not answer, or not as it should.
         """
         try:
-            found = self._devices(line, about)
+            found = self._devices(line, about, within)
         except SyncError as error:
             raise UnreachableError(str(error)) from error
         return _of_line(found, line)
 
-    def _devices(self, line: str, about: Release | None) -> Rows:
+    def _devices(self, line: str, about: Release | None, within: Within | None) -> Rows:
+        query = [("line", line), *([("within", f"{within[0]},{within[1]}")] if within else [])]
         try:
-            return self.client.devices([("line", line)], about)
+            return self.client.devices(query, about)
         except FleetRefusedError as error:
-            if about is None or error.status != http.client.BAD_REQUEST:
+            if (about is None and within is None) or error.status != http.client.BAD_REQUEST:
                 raise
             return self.client.devices([("line", line)])  # of an earlier version, which knows whole rows alone
 

@@ -18,7 +18,7 @@ import numpy as np
 from edge.bundle.bundle import Bundle
 from edge.gallery.item_vectors import shrink_to_centroid
 from edge.inference.stages import Stages, load_stages
-from edge.manifest import CompatibleGallery, EmbedderModel, OpenSet
+from edge.manifest.embedder import CompatibleGallery, EmbedderModel, OpenSet
 from edge.types import Category, FloatArray
 from quantize.compare import BoolRow, Vectors, nearest_is_correct
 from quantize.gates import MIN_IMAGES

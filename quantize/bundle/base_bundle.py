@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from edge.manifest import EmbedderModel, LocaliserModel, Manifest
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.manifest import Manifest
+from edge.manifest.stages import LocaliserModel
 from quantize.network_spec import Model
 
 

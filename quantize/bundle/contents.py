@@ -10,7 +10,9 @@ from typing import Any
 
 from edge.bundle.bundle import Bundle
 from edge.errors import QuantizeError
-from edge.manifest import EmbedderModel, FinderModel, Target
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.model import Target
+from edge.manifest.stages import FinderModel
 from edge.silhouettes.rerank import GallerySilhouettes
 from quantize.build_network import Network
 from quantize.bundle.base_bundle import kept_models

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.errors import QuantizeError
-from edge.manifest import ClassifierModel, EmbedderModel, Head, embedding_space_id
+from edge.manifest.embedder import EmbedderModel, Head
+from edge.manifest.space_id import embedding_space_id
+from edge.manifest.stages import ClassifierModel
 from quantize.build_network import Network
 from quantize.network_spec import Model
 

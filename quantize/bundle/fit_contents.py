@@ -13,7 +13,7 @@ from typing import Any, Literal
 from edge.bundle.bundle import Bundle
 from edge.errors import QuantizeError
 from edge.inference.stages import Stages
-from edge.manifest import ClassifierModel
+from edge.manifest.stages import ClassifierModel
 from edge.silhouettes.rerank import silhouettes_for
 from quantize.build_network import Network
 from quantize.bundle.backward_compatible import check_compatibility
@@ -55,7 +55,8 @@ def fit_outlines(
     """Fit the weight of silhouettes of each new embedder, and keep the gallery's silhouettes where it is above 0.
 
     Raises:
-        QuantizeError: a mode is named, and the bundle has no localiser or no new embedder.
+        QuantizeError: a mode is named, and the bundle has no localiser or no new embedder, or a category has no
+            held-out picture to choose the weight of that mode by.
     """
     kinds = {network.spec.kind for network in networks}
     if wanted == "off" or (wanted is None and "localiser" not in kinds):
@@ -71,6 +72,11 @@ def fit_outlines(
             for crops in (data.held_out_crops(network.spec), data.gallery_crops(network.spec))
         )
         fits = fit_categories(model.categories, held_out, gallery, model.gathering, wanted)
+        if wanted is not None and (missing := [name for name in model.categories if name not in fits]):
+            raise QuantizeError(
+                f"outline {wanted}: category {missing[0]} has no held-out or no gallery picture to choose its weight "
+                "by; give some, or take iou_only, which has no weight"
+            )
         for category, fit in fits.items():
             log.info("%s: %s: silhouettes %s", network.name, category, fit.row())
         rules = {category: fit.rule for category, fit in fits.items() if fit.rule.counts}

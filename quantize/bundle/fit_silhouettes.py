@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.gallery.item_vectors import shrink_to_centroid
-from edge.manifest import SilhouetteRule
+from edge.manifest.embedder import SilhouetteRule
 from edge.silhouettes.rerank import RERANKED
 from edge.silhouettes.silhouette import align, overlaps
 from edge.types import FloatArray, Silhouette
@@ -115,7 +115,8 @@ def fit_rule(similar: Similarities, forced: Mode | None = None) -> SilhouetteFit
     weights = (1.0,) if forced == "iou_only" else WEIGHTS
     tried = [SilhouetteRule(mode=mode, weight=weight) for weight in weights for mode in modes]
     if not len(before):
-        return SilhouetteFit(OFF, 0, 0.0, OFF, 0.0, 0.0)
+        rule = tried[0] if forced == "iou_only" else OFF
+        return SilhouetteFit(rule, 0, 0.0, rule, 0.0, 0.0, rule is not OFF)
     best = max(tried, key=lambda rule: float(similar.is_correct(rule).mean()))
     change = similar.is_correct(best).astype(np.float64) - before
     gain, error = float(change.mean()), float(change.std() / np.sqrt(len(change)))
@@ -181,7 +182,7 @@ def fit_categories(
     gathering: float,
     forced: Mode | None = None,
 ) -> dict[str, SilhouetteFit]:
-    """Fit the rule of each category that has held-out crops and gallery pictures.
+    """Fit the rule of each category that has held-out crops and gallery pictures, or a mode without a weight to fit.
 
     Args:
         categories: of one embedder.
@@ -193,7 +194,10 @@ def fit_categories(
     fits = {}
     for category in categories:
         queries, known = held_out.of(category), gallery.of(category)
-        if queries.samples and known.samples:
+        if forced == "iou_only" and not (queries.samples and known.samples):
+            nothing = np.zeros((0, 1), np.float32)
+            fits[category] = fit_rule(Similarities(nothing, nothing, nothing, np.zeros(0, np.int64)), forced)
+        elif queries.samples and known.samples:
             items = [sample.item for sample in known.samples]
             similar = similarities(
                 queries.vectors,

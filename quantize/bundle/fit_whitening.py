@@ -28,7 +28,8 @@ from edge.errors import QuantizeError
 from edge.gallery.item_vectors import shrink_to_centroid
 from edge.inference.postprocess import WhiteningMap
 from edge.inference.stages import Stages
-from edge.manifest import EmbedderModel, Head, Whitening, whitened_space_id
+from edge.manifest.embedder import EmbedderModel, Head, Whitening
+from edge.manifest.space_id import whitened_space_id
 from edge.types import FloatArray
 from quantize.build_network import Network
 from quantize.dataset import Data

@@ -17,7 +17,7 @@ from edge.bundle.bundle import Bundle, read_bundle
 from edge.durable import fsync_folder, fsync_tree
 from edge.errors import QuantizeError
 from edge.inference.stages import Detector, Stages, load_stages
-from edge.manifest import Manifest, parse_manifest
+from edge.manifest.manifest import Manifest, parse_manifest
 from quantize.build_network import Network
 from quantize.bundle.contents import BundleContents
 from quantize.bundle.embedding_spaces import assign_embedding_spaces

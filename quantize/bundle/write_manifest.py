@@ -10,16 +10,10 @@ from typing import Any
 
 from edge.durable import sha256_of
 from edge.errors import QuantizeError
-from edge.manifest import (
-    ClassifierModel,
-    DetectorModel,
-    EmbedderModel,
-    FileEntry,
-    FinderModel,
-    LocaliserModel,
-    Manifest,
-    Target,
-)
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.manifest import FileEntry, Manifest
+from edge.manifest.model import Target
+from edge.manifest.stages import ClassifierModel, DetectorModel, FinderModel, LocaliserModel
 from quantize.bundle.contents import BundleContents
 from quantize.latency import cpu_name
 from quantize.network_spec import Model

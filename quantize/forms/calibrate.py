@@ -20,7 +20,7 @@ from edge.durable import sha256_of
 from edge.errors import QuantizeError, first_line
 from edge.inference.onnxruntime_library import ort
 from edge.inference.preprocess import to_batch, to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import FloatArray
 from quantize.pictures import Picture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto
 
-from edge.manifest import Target
+from edge.manifest.model import Target
 from quantize.forms.emulate import is_fp16
 from quantize.forms.graph import constants
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edge.errors import QuantizeError, first_line
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from quantize.forms import calibrate, fp16, ort_u8, sensitivity, tensorrt_s8
 from quantize.forms.calibrate import Histogram, Range
 from quantize.forms.graph import drop_unused, shorten_names

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.errors import QuantizeError
 from edge.inference.stages import Stages
-from edge.manifest import EmbedderModel, OpenSet
+from edge.manifest.embedder import EmbedderModel, OpenSet
 from edge.silhouettes.rerank import GallerySilhouettes
 from quantize.open_set.fit_thresholds import MIN_PREDICTIONS, ThresholdFit, evaluate_fit, fit_thresholds, is_enough
 from quantize.open_set.gallery_rule import GalleryRows, cautious_rule, search_gallery_in_itself

@@ -11,7 +11,8 @@ Rules this module keeps:
 4. No threshold is above every right answer. Where the vectors are too weak for the probability of rule 3, the best
    right answer of all categories is the limit, and the fit says how little is named. A limit for each category lets
    through too much: with untuned vectors of groceries, 18 instead of 11 % of unknown objects.
-5. A requested risk replaces the share: the level is that of `quantize.open_set.risk`, and nothing else.
+5. A requested risk replaces the share: the level is that of `quantize.open_set.risk`, at which the curve is at least
+   one half.
 6. A curve that fewer than MIN_PREDICTIONS right answers support is not calibrated, see `gallery_rule`.
 """
 
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import QuantizeError
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.decision import MIN_PROBABILITY, probability_of
 from quantize.open_set.leave_items_out import Predictions
 from quantize.open_set.risk import CONFIDENCE, RISKS, RiskSearch
@@ -164,9 +165,13 @@ def _levels(
 
 
 def _risk_search(predictions: Predictions, logits: NDArray[np.float64]) -> RiskSearch:
-    """Order the answers that a device names at some threshold, see `edge.recognition.decision`."""
+    """Order the answers that a device names at some threshold, see `edge.recognition.decision`.
+
+    Answers that are likelier wrong than right are left out: at a threshold among them, a device names whatever is near
+    enough, however unlikely its category is.
+    """
     likely = predictions.probability / (1 + np.exp(-np.clip(logits, -50, 50))) >= MIN_PROBABILITY
-    return RiskSearch(np.where(likely, logits, -np.inf), ~predictions.correct, predictions.weight)
+    return RiskSearch(np.where(likely & (logits >= 0), logits, -np.inf), ~predictions.correct, predictions.weight)
 
 
 def _cannot_show(risk: float, search: RiskSearch) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.gallery.item_vectors import shrink_to_centroid
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.types import FloatArray
 from quantize.open_set.fit_thresholds import OPERATING_POINTS
 from quantize.open_set.leave_items_out import ScoredCrop

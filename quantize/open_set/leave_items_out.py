@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.types import Category, FloatArray
 
 SHARE_LEFT_OUT = 0.2  # share of the catalogue items left out in a round

@@ -13,7 +13,9 @@ from edge.bundle.bundle import Bundle
 from edge.bundle.golden_probes import ProbeResults, run_probes, run_scene_probes
 from edge.errors import QuantizeError
 from edge.inference.stages import Detector, Stages
-from edge.manifest import DetectorModel, EmbedderModel, Probe, SceneProbe
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.manifest import Probe, SceneProbe
+from edge.manifest.stages import DetectorModel
 from quantize.dataset import Data
 from quantize.network_spec import Model
 from quantize.probes.choose_probes import GalleryVectors, choose_probes, choose_scene_probes, embedding_i8

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.errors import QuantizeError
 from edge.imaging.image import draw_box, shrink
-from edge.manifest import Target
+from edge.manifest.model import Target
 from edge.types import FloatArray, Image
 from quantize import compare, run_forms
 from quantize.average_precision import Boxes, match

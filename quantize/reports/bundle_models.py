@@ -9,14 +9,9 @@ from typing import Any
 
 from edge.bundle.bundle import Bundle, read_bundle
 from edge.errors import QuantizeError
-from edge.manifest import (
-    ClassifierModel,
-    DetectorModel,
-    EmbedderModel,
-    FinderModel,
-    LocaliserModel,
-    Target,
-)
+from edge.manifest.embedder import EmbedderModel
+from edge.manifest.model import Target
+from edge.manifest.stages import ClassifierModel, DetectorModel, FinderModel, LocaliserModel
 from quantize.network_spec import Model, Spec
 
 _DETECTOR = ("decoder", "strides", "labels", "keep_labels", "score_threshold", "iou_threshold")

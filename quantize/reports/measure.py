@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge.errors import EngineError
 from edge.inference.engine import GPU_BACKENDS, RUNS, open_engine, unusable
 from edge.inference.preprocess import to_batch, to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.telemetry.health_report import resident_bytes
 from edge.types import Engine, Image
 from quantize.latency import interleaved_ms

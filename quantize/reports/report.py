@@ -24,7 +24,7 @@ from edge.errors import CaptureError, EngineError, QuantizeError
 from edge.imaging.image import read_image
 from edge.inference.engine import RUNS
 from edge.inference.engine_choice import choice_path, models_of, read_choice
-from edge.manifest import Target
+from edge.manifest.model import Target
 from edge.types import Image
 from quantize.compare_forms import cpu_description
 from quantize.dataset import Data

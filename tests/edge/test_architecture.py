@@ -58,9 +58,10 @@ def test_configuration_is_read_without_models_and_network():
 
 
 def test_validators_of_a_start_are_built_once():
-    code = "from edge.config import schema; from edge import manifest; import json; both = [*vars(schema).items()]"
-    code += "; both += [*vars(manifest).items()]; complete = '__pydantic_complete__'"
-    code += "; print(json.dumps([name for name, kind in both if isinstance(kind, type) and vars(kind).get(complete)]))"
+    code = "from edge.config import schema; from edge.manifest import embedder, manifest, model, stages; import json"
+    code += "; every = {**vars(schema), **vars(model), **vars(stages), **vars(embedder), **vars(manifest)}.items()"
+    code += "; complete = '__pydantic_complete__'"
+    code += "; print(json.dumps([name for name, kind in every if isinstance(kind, type) and vars(kind).get(complete)]))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout)) == {"DeviceConfig", "Manifest", "FinderShape"}
 

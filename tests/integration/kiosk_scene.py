@@ -13,7 +13,7 @@ from edge.bundle.install import install_gallery
 from edge.gallery.generation import write_gallery_index
 from edge.gallery.store import store_path
 from edge.gallery.writer import GalleryWriter
-from edge.manifest import parse_manifest
+from edge.manifest.manifest import parse_manifest
 from tests.integration.test_device import DEMO, install
 from tests.store_samples import trusted
 

@@ -10,9 +10,9 @@ from edge.capture.camera import Camera
 from edge.capture.frame_source import BadPictureError, EndOfStream
 from edge.capture.open_source import open_source
 from edge.config.camera_url import parse_source
+from tests.waiting import DEADLINE_S
 
 BACKENDS = ("opencv", "gstreamer")
-DEADLINE_S = 60.0
 
 
 class StateLog:

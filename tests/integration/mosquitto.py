@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-_DEADLINE_S = 60.0
+from tests.waiting import DEADLINE_S
 
 
 class Mosquitto:
@@ -72,7 +72,7 @@ class Mosquitto:
         self._process = subprocess.Popen(
             [self._binary, "-c", self._configuration], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + _DEADLINE_S
+        deadline = time.monotonic() + DEADLINE_S
         while True:
             try:
                 socket.create_connection((self.host, self.port), timeout=1.0).close()
@@ -107,7 +107,7 @@ class Mosquitto:
     def _end(self, *, kill: bool) -> None:
         if self._process is not None:
             (self._process.kill if kill else self._process.terminate)()
-            self._process.wait(_DEADLINE_S)
+            self._process.wait(DEADLINE_S)
             self._process = None
 
 

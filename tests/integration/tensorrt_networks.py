@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from quantize.detector_specs import find_spec
 from quantize.export import export_module
 from quantize.forms.write_forms import calibrate_network, write_fp16, write_tensorrt_s8

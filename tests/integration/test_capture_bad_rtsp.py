@@ -13,9 +13,10 @@ from edge.capture.camera_policy import Policy
 from edge.capture.frame_source import CaptureOptions
 from edge.capture.latest_frames import LatestFrames
 from tests.integration import rtsp_proxy
-from tests.integration.live_cameras import BACKENDS, DEADLINE_S, StateLog, starting
+from tests.integration.live_cameras import BACKENDS, StateLog, starting
 from tests.integration.rtsp_proxy import RtspProxy
 from tests.integration.rtsp_server import CHANGING, RtspServer
+from tests.waiting import DEADLINE_S
 
 ORANGE = (224, 96, 16)
 BLUE = (32, 64, 224)

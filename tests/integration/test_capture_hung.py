@@ -19,7 +19,7 @@ from tests.integration.rtsp_server import RtspServer
 
 # Prints how long closing took and when it was done, then ends as `edge run` does, or by returning from its main module
 PROGRAM = """
-import socket, sys, time
+import select, socket, sys, time
 from edge.capture.camera import Camera
 from edge.capture.cameras import Cameras
 from edge.capture.frame_source import CaptureOptions
@@ -49,7 +49,9 @@ if not by_leaving:
     for connection in connections:  # after this one, it waits inside FFmpeg or GStreamer
         connection.recv(4096)
         connection.sendall(b"RTSP/1.0 200 OK\\r\\nCSeq: 1\\r\\n\\r\\n")
-    time.sleep(1.0)
+    connected, wanted = set(), 1 if backend == "opencv" else len(servers)  # OpenCV opens one source at a time
+    while len(connected) < wanted:
+        connected |= set(select.select(set(servers) - connected, [], [])[0])
 began_s = time.monotonic()
 cameras.replace(dict(list(configs.items())[removed:]), ())
 print(f"replaced {time.monotonic() - began_s:.2f}")

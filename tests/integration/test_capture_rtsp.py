@@ -18,8 +18,9 @@ from edge.config.camera_url import parse_source
 from edge.diagnostics.camera_probe import probe_camera
 from edge.errors import CaptureError
 from edge.imaging.image import encode_image
-from tests.integration.live_cameras import BACKENDS, DEADLINE_S, StateLog, read_to_end, starting
+from tests.integration.live_cameras import BACKENDS, StateLog, read_to_end, starting
 from tests.integration.rtsp_server import RtspServer
+from tests.waiting import DEADLINE_S
 
 ORANGE = (224, 96, 16)
 QUICK = CaptureOptions(open_timeout_s=30, read_timeout_s=20)  # longer than a busy machine takes

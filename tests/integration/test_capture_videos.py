@@ -21,9 +21,10 @@ from edge.config.camera_url import parse_source
 from edge.diagnostics.camera_probe import probe_camera
 from edge.errors import CaptureError
 from tests.integration import video_files
-from tests.integration.live_cameras import BACKENDS, DEADLINE_S, StateLog, read_to_end, starting
+from tests.integration.live_cameras import BACKENDS, StateLog, read_to_end, starting
 from tests.integration.rtsp_server import RtspServer
 from tests.integration.video_files import moving_bars, write_interlaced, write_with_gstreamer
+from tests.waiting import DEADLINE_S
 
 RATE = "framerate=15/1"
 

@@ -20,10 +20,9 @@ from edge.bundle.active_pointer import read_active_pointer
 from edge.bundle.install import install_bundle
 from tests.integration.mosquitto import free_port
 from tests.torture.damage_state import make_state, write_device
-from tests.waiting import until
+from tests.waiting import DEADLINE_S, until
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60.0
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def status_when(device: Path, enough: Callable[[dict[str, Any]], object]) -> dic
             return found if enough(found) else None
         return None
 
-    return until(status, "the status", DEADLINE_S)
+    return until(status, "the status")
 
 
 def stopped(process: subprocess.Popen[str]) -> int:

@@ -25,11 +25,10 @@ from edge.process import StateLock
 from tests.integration.mosquitto import Mosquitto, free_port
 from tests.once import once
 from tests.store_samples import trusted
-from tests.waiting import until
+from tests.waiting import DEADLINE_S, until
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo"
-DEADLINE_S = 60.0
 
 
 def edge(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
@@ -190,7 +189,7 @@ def _metric_above_zero(port: int, name: str) -> float:
             return max((float(line.removeprefix(name)) for line in lines if line.startswith(name)), default=0.0)
         return 0.0
 
-    return until(lambda: max(0.0, highest()), name, DEADLINE_S)
+    return until(lambda: max(0.0, highest()), name)
 
 
 def test_events_without_a_broker_arrive_later_once_and_historical(tmp_path):

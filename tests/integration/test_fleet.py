@@ -11,16 +11,16 @@ import pytest
 
 from tests.fleet_samples import Fleet
 from tests.fleet_story import Story
+from tests.waiting import LONG_DEADLINE_S
 
 DEVICES, OUTAGE_S = 4, 2.0
-PATIENCE_S = 120.0  # of one step on a machine that is busy with other things
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory) -> Iterator[Story]:
     """All devices run the first release, and the fleet's server knows it."""
     with Fleet(tmp_path_factory.mktemp("fleet"), DEVICES) as fleet:
-        story = Story(fleet, canary_percent=5.0, canary_at_least=1, soak_s=1.0, patience_s=PATIENCE_S)
+        story = Story(fleet, canary_percent=5.0, canary_at_least=1, soak_s=1.0, patience_s=LONG_DEADLINE_S)
         story.begin()
         yield story
 

@@ -18,10 +18,9 @@ from edge.messaging.connection import Connection
 from tests.integration.mosquitto import Mosquitto, free_port
 from tests.integration.mqtt_samples import settings
 from tests.integration.test_device import DEMO, install
-from tests.waiting import until
+from tests.waiting import DEADLINE_S, until
 
 TOKEN = "s3cret token"
-DEADLINE_S = 60.0
 BASE = "finesight/test/one"
 
 

@@ -31,13 +31,12 @@ from tests.integration.mosquitto import Mosquitto, free_port
 from tests.integration.small_demo import DEMO, foreign_gallery, small_bundle
 from tests.sync_samples import make_repository
 from tests.sync_server import Server, serving
-from tests.waiting import until
+from tests.waiting import LONG_DEADLINE_S, until
 
 ROOT = Path(__file__).parents[2]
 POLL_S = 1.0
 SHORT_S, LONG_S = 2.0, 15.0  # of a trial; objects that were known before the switch are gone in half of the long one
 ANSWERS = 6
-DEADLINE_S = 90.0  # of one step on a machine that is busy with other things
 ARRIVES_S = 60.0  # one poll, and the time of fetch, proof and switch, on such a machine
 TOPIC = "finesight/shop/cam-1"
 OUT = ("bottle", "bottle-00")  # an item to erase
@@ -132,7 +131,7 @@ class Fleet:
                     return at
             return None
 
-        return until(found, f"the birth message names release {release}; {self.status()}", DEADLINE_S)
+        return until(found, f"the birth message names release {release}; {self.status()}", LONG_DEADLINE_S)
 
     def agent(self) -> dict[str, Any]:
         path = self.state / "agent.json"
@@ -145,7 +144,7 @@ class Fleet:
             last = self.agent().get("last")
             return last if last and last["sequence"] == release else None
 
-        return until(found, f"release {release} is through; {self.status()}", DEADLINE_S)
+        return until(found, f"release {release} is through; {self.status()}", LONG_DEADLINE_S)
 
     def served(self) -> int | None:
         """Return the release that the device says it serves."""
@@ -187,7 +186,7 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
         stack.enter_context(fleet.listening())
         first = stack.enter_context(ExitStack())
         first.enter_context(fleet.agent_runs())
-        until((state / "current").exists, "the first release is active", DEADLINE_S)
+        until((state / "current").exists, "the first release is active", LONG_DEADLINE_S)
         stack.enter_context(background(folder / "edge.log", "edge", "run", "--config", folder / "device.yaml"))
         fleet.named(1)
         fleet.ended(1)
@@ -230,7 +229,7 @@ def test_published_gallery_and_bundle_arrive_by_themselves(fleet):
 def test_release_arrives_while_the_broker_is_away(fleet):
     fleet.broker.stop()
     release = run("gallery", "rename", fleet.repo, "can", "can-00", "Another name")["release"]
-    until(lambda: fleet.served() == release, f"it serves without a broker; {fleet.status()}", DEADLINE_S)
+    until(lambda: fleet.served() == release, f"it serves without a broker; {fleet.status()}", LONG_DEADLINE_S)
     assert all((birth["release"] or {}).get("sequence") != release for _, birth in fleet.births)
     fleet.broker.start()
     fleet.named(release)
@@ -251,7 +250,7 @@ def test_bundle_whose_probes_fail_never_serves(fleet):
 @pytest.mark.parametrize("agent", [LONG_S], indirect=True)
 @pytest.mark.usefixtures("agent")
 def test_release_that_recognises_nothing_is_undone(fleet):
-    until(lambda: fleet.answers() >= 2 * ANSWERS, "the release before gives answers", DEADLINE_S)
+    until(lambda: fleet.answers() >= 2 * ANSWERS, "the release before gives answers", LONG_DEADLINE_S)
     before = read_active_pointer(fleet.state)
     foreign = foreign_gallery(fleet.folder / "foreign")
     good = fleet.next_bundle()
@@ -260,14 +259,18 @@ def test_release_that_recognises_nothing_is_undone(fleet):
     assert outcome["outcome"] == "rolled back"
     assert "objects were known" in outcome["reason"]
     assert before is not None
-    until(lambda: fleet.served() == before.release.sequence, f"it serves the one before; {fleet.status()}", DEADLINE_S)
+    until(
+        lambda: fleet.served() == before.release.sequence,
+        f"it serves the one before; {fleet.status()}",
+        LONG_DEADLINE_S,
+    )
 
     def says() -> bool:
         birth = fleet.births[-1][1]
         served = (birth["versions"]["bundle"], birth["versions"]["gallery"], birth["trial"])
         return served == (before.bundle_id, before.gallery, None)
 
-    until(says, "the birth message says so", DEADLINE_S)
+    until(says, "the birth message says so", LONG_DEADLINE_S)
     assert all(birth["release"] for _, birth in fleet.births)  # what served had a name at all times
 
 
@@ -284,7 +287,7 @@ def test_urgent_deletion_reaches_both_generations(fleet):
     category, item = OUT
     release = run("gallery", "delete", fleet.repo, category, item, "--urgent")["release"]
     started = time.monotonic()
-    until(lambda: fleet.agent().get("receipts"), f"a receipt; {fleet.status()}", DEADLINE_S)
+    until(lambda: fleet.agent().get("receipts"), f"a receipt; {fleet.status()}", LONG_DEADLINE_S)
     print(f"urgent deletion: a receipt after {time.monotonic() - started:.1f} s")
     (receipt,) = fleet.agent()["receipts"]
     assert (receipt["category"], receipt["items"]) == (category, 1)
@@ -295,7 +298,7 @@ def test_urgent_deletion_reaches_both_generations(fleet):
     assert {active.gallery, active.previous.gallery} <= set(generations)
     for generation in generations:
         assert item not in items_of(gallery_folder(fleet.state, generation), category)
-    until(lambda: fleet.served() == release, f"it serves without the item; {fleet.status()}", DEADLINE_S)
+    until(lambda: fleet.served() == release, f"it serves without the item; {fleet.status()}", LONG_DEADLINE_S)
 
 
 def items_of(folder: Path, category: str) -> set[str]:

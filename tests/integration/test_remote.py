@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import jsonschema
@@ -19,10 +18,9 @@ from edge.messaging.connection import Connection
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.mqtt_samples import settings
 from tests.integration.test_device import DEMO, install
-from tests.waiting import until
+from tests.waiting import DEADLINE_S, until
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60.0
 BASE = "finesight/test/one"
 LOOPED = f"{{source: 'file://{DEMO / 'stream.mp4'}?loop=1'}}"
 SCHEMAS = {
@@ -60,9 +58,9 @@ class Watcher:
 
     def wait_for(self, topic, condition=bool, *, fresh=False, within_s=DEADLINE_S):
         """Wait for the next message on a topic that meets a condition; fresh: ignore messages received before."""
-        deadline = time.monotonic() + within_s
         begin = len(self.messages) + self._arrived.qsize() if fresh else self._read_up_to.get(topic, 0)
-        while time.monotonic() < deadline:
+
+        def next_message():
             while not self._arrived.empty():
                 message = self._arrived.get()
                 self._read(message.topic, message.payload)
@@ -70,9 +68,13 @@ class Watcher:
             for number, (found_topic, payload) in enumerate(self.messages[begin:], begin):
                 if found_topic == topic and condition(found := self._read(found_topic, payload)):
                     self._read_up_to[topic] = number + 1
-                    return found
-            time.sleep(0.02)
-        pytest.fail(f"no {topic}; received {[t for t, _ in self.messages if not t.endswith('/events')][-20:]}")
+                    return [found]
+            return []
+
+        def missing():
+            return f"no {topic}; received {[t for t, _ in self.messages if not t.endswith('/events')][-20:]}"
+
+        return until(next_message, missing, within_s)[0]
 
     def send(self, topic, payload="", *, retain=False, correlation=None, **changes):
         with Connection(settings(self._broker, "operator", **changes)) as connection:

@@ -19,8 +19,8 @@ from tests.integration.live_cameras import BACKENDS
 from tests.integration.rtsp_proxy import RtspProxy
 from tests.integration.rtsp_server import PATH, RtspServer
 from tests.integration.test_device import DEMO, install
+from tests.waiting import LONG_DEADLINE_S
 
-LONGEST_S = 100.0
 MOST_NEW, LEAST_NEW = 32, 24  # of 30 objects; FFmpeg sees the first two seconds of a stream late, and all at once
 
 
@@ -53,7 +53,7 @@ class Plays:
                     self._stop.set()
 
         publisher.publish_event, publisher.publish_status = on_event, on_status
-        timer = threading.Timer(LONGEST_S, self._stop.set)
+        timer = threading.Timer(LONG_DEADLINE_S, self._stop.set)
         timer.start()
         with self._runtime as runtime:
             runtime.run(self._stop)

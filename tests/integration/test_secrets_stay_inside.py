@@ -27,7 +27,8 @@ from edge.demo.subscriber import Subscriber
 from edge.messaging.settings import MqttSettings
 from tests.integration.mosquitto import Mosquitto, free_port
 from tests.integration.rtsp_server import RtspServer
-from tests.integration.test_device import DEADLINE_S, DEMO, ROOT, edge, install
+from tests.integration.test_device import DEMO, ROOT, edge, install
+from tests.waiting import DEADLINE_S
 
 WORD = "sesame"
 SOURCES = [  # spelled so that each is refused, or is read and does not answer

@@ -26,10 +26,9 @@ from tests.integration.server_commands import COMMANDS as SERVER_COMMANDS
 from tests.integration.small_demo import small_bundle
 from tests.store_samples import make_bundle, make_gallery
 from tests.unsigned_samples import publish_unsigned
-from tests.waiting import until
+from tests.waiting import LONG_DEADLINE_S, until
 
 DEMO = ROOT / "demo"
-DEADLINE_S = 180.0  # under strace, beside other commands
 # In this order: later commands use what earlier ones wrote. {} is the folder of it all, {demo} the shipped demo
 BEFORE = {
     "edge schema": "",
@@ -276,7 +275,7 @@ def run_the_fleet(folder: Path, broker_port: int) -> dict[str, Watch]:
         return arguments
 
     with start(folder, "edge-sync fleet serve", filled(ALONE["edge-sync fleet serve"])) as server:
-        until(lambda: is_served(int(ports["{port}"])), "the fleet's server has its broker", DEADLINE_S)
+        until(lambda: is_served(int(ports["{port}"])), "the fleet's server has its broker", LONG_DEADLINE_S)
         asked = run_all(folder, {name: filled(arguments) for name, arguments in OF_THE_FLEET.items()})
         asked |= {
             f"edge-console {verb}": run_the_console(folder, verb, filled(ALONE[f"edge-console {verb}"]))
@@ -296,7 +295,7 @@ def run_the_console(folder: Path, verb: str, arguments: str) -> Watch:
         token = line.strip().partition("token=")[2]
         for path in CONSOLE_PAGES:
             url = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {token}"})
-            with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
+            with urllib.request.urlopen(url, timeout=LONG_DEADLINE_S) as answer:
                 assert answer.status == 200
         stop(console)
     return console
@@ -306,7 +305,7 @@ def run_the_device(folder: Path) -> dict[str, Watch]:
     """Run the device until it is ready, ask it, and stop it."""
     with start(folder, "edge run", ALONE["edge run"]) as device:
         port = json.loads((folder / "device.yaml").read_text())["health"]["port"]
-        until(lambda: is_ready(port), "the device is ready", DEADLINE_S)
+        until(lambda: is_ready(port), "the device is ready", LONG_DEADLINE_S)
         asked = {name: run(folder, name, arguments) for name, arguments in WHILE_IT_RUNS.items()}
         stop(device)
     return {"edge run": device, **asked}

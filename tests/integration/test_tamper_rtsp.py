@@ -23,8 +23,7 @@ from edge.imaging.image import encode_image, resize
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.rtsp_server import RtspServer
 from tests.integration.test_device import DEMO, ROOT, gather, install, subscribe, write_config
-
-DEADLINE_S = 100.0
+from tests.waiting import LONG_DEADLINE_S
 
 
 def states_until(url, view, *wanted):
@@ -40,7 +39,7 @@ def states_until(url, view, *wanted):
     open_frame_source = partial(open_source, source, "opencv", CaptureOptions(open_timeout_s=5, read_timeout_s=2))
     camera = Camera("cam", source, open_frame_source, LatestFrames(), on_state, Policy(view=view))
     camera.start()
-    assert enough.wait(DEADLINE_S), f"expected {wanted}, found {states}"
+    assert enough.wait(LONG_DEADLINE_S), f"expected {wanted}, found {states}"
     camera.stop()
     return states, camera.dropped
 
@@ -91,7 +90,7 @@ def tamper_states_of(film):
     found = []
     with contextlib.suppress(EndOfStream):
         while True:
-            picture = source.read(DEADLINE_S)
+            picture = source.read(LONG_DEADLINE_S)
             found.append(detector.update(picture.image_rgb, picture.pts_s))
     source.close()
     return found

@@ -15,14 +15,12 @@ from edge.cli import main
 from edge.config.schema import DeviceConfig
 from edge.inference import engine
 from edge.inference.engine_choice import models_of
-from edge.manifest import FinderModel
+from edge.manifest.stages import FinderModel
 from edge.runtime import Runtime
 from tests.fakes_tensorrt import CudaStatus, installed, write_packages
 from tests.integration.test_device import DEMO
 from tests.store_samples import trusted
-from tests.waiting import until
-
-DEADLINE_S = 60.0
+from tests.waiting import DEADLINE_S, until
 
 
 @pytest.fixture
@@ -58,20 +56,20 @@ def test_cpu_serves_until_the_engines_are_built_and_after_the_gpu_is_lost(runtim
     assert backends(runtime) == {"onnxruntime"}
     assert report.state == "degraded"
     assert report.gpu_fallback.startswith("building engine 1 of ")
-    until(lambda: backends(runtime) == {"tensorrt"}, "the GPU serves", DEADLINE_S)
+    until(lambda: backends(runtime) == {"tensorrt"}, "the GPU serves")
     assert trt.builds == 0  # the child built them
     report = runtime.report()
     assert (report.state, report.gpu_fallback, report.engines_building) == ("running", None, 0)
     before = runtime.counters.total("frames_recognised")
-    until(lambda: runtime.counters.total("frames_recognised") > before + 2, "frames are recognised", DEADLINE_S)
+    until(lambda: runtime.counters.total("frames_recognised") > before + 2, "frames are recognised")
     assert trt.cuda.calls.count("cudaGraphLaunch") > 0
     trt.cuda.lost = CudaStatus.cudaErrorLaunchFailure
-    until(lambda: backends(runtime) == {"onnxruntime"}, "the CPU serves", DEADLINE_S)
+    until(lambda: backends(runtime) == {"onnxruntime"}, "the CPU serves")
     report = runtime.report()
     assert report.state == "degraded"
     assert "cudaErrorLaunchFailure" in report.gpu_fallback
     before = runtime.counters.total("frames_recognised")
-    until(lambda: runtime.counters.total("frames_recognised") > before + 2, "frames are recognised", DEADLINE_S)
+    until(lambda: runtime.counters.total("frames_recognised") > before + 2, "frames are recognised")
     assert runtime.counters.total("frames_failed") > 0
     assert runtime.counters.total("gpu_failures", reason="lost") == 1
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from trainer.models.networks import ModelCard, build_model, save_model
 from trainer.models.timm_library import timm
 

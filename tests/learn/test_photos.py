@@ -52,6 +52,9 @@ def test_a_damaged_photo_is_left_out_and_named(tmp_path):
     photos = read(source, tmp_path)
     assert len(photos.samples) == 5
     assert "apple/1.jpg" in photos.left_out[0]
+    assert photos.lost == []
+    (source / "fruit/apple/0.jpg").write_bytes(b"no picture")
+    assert read(source, tmp_path).lost == ["apple"]
 
 
 def test_a_folder_without_usable_photos_is_refused(tmp_path):
@@ -112,6 +115,18 @@ def test_items_of_one_name_in_two_categories_stay_two(tmp_path):
         ("Pepsi", "Pepsi Original", "Original"),
         ("Pepsi", "Zero", "Zero"),
     }
+
+
+@pytest.mark.parametrize(
+    "items",
+    [("tea/1 l", "juice/1 l", "tea/tea 1 l"), ("a b/c", "a/b c", "x/c", "y/b c"), ("a/b", "b/b", "b/b b", "a/a b")],
+)
+def test_a_longer_name_never_is_that_of_another_item(tmp_path, items):
+    for seed, item in enumerate(items):
+        write_photo(tmp_path / "in" / item / "1.jpg", seed)
+    found = read(tmp_path / "in", tmp_path).samples
+    assert sorted(f"{s.category}/{s.label or s.item}" for s in found) == sorted(items)
+    assert len({s.item for s in found}) == len(items)
 
 
 def test_a_photo_that_vanishes_is_left_out_and_named(tmp_path):

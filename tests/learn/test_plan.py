@@ -60,3 +60,12 @@ def test_items_with_the_fewest_photos_are_named_first():
         "fig: 2 photos; take 8 more",
         "and 1 more with fewer than 10 photos",
     ]
+
+
+def test_items_of_one_label_are_told_apart():
+    both = [
+        Sample(Path("1.jpg"), "train", "tea", "tea 1 l", "1 l"),
+        Sample(Path("2.jpg"), "train", "juice", "juice 1 l", "1 l"),
+        Sample(Path("3.jpg"), "train", "milk", "oat", "Oat milk"),
+    ]
+    assert advice(both) == [f"{name}: 1 photo; take 9 more" for name in ("Oat milk", "juice 1 l", "tea 1 l")]

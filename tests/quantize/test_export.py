@@ -9,7 +9,7 @@ import torch
 
 from edge.errors import QuantizeError
 from edge.inference.engine import open_engine
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from quantize.export import CameraInput, export_fp32, export_module
 from quantize.network_spec import read_spec, spec_path
 from tests.quantize_samples import network, preprocess

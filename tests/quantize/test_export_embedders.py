@@ -8,7 +8,8 @@ import torch
 
 from edge.imaging.image import encode_image
 from edge.inference.engine import open_engine
-from edge.manifest import Head, Preprocess
+from edge.manifest.embedder import Head
+from edge.manifest.model import Preprocess
 from quantize.export import CameraInput, export_fp32
 from quantize.forms.ort_u8 import measure_fusion
 from quantize.forms.write_forms import quantize_network

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from edge.errors import EngineError, QuantizeError
 from edge.inference.engine import open_engine
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from quantize import onnx_file
 from quantize.fp32_model import export_or_copy
 from quantize.network_spec import MAX_BATCH, spec_path, write_spec

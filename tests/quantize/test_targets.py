@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from edge.errors import QuantizeError
-from edge.manifest import parse_manifest
+from edge.manifest.manifest import parse_manifest
 from quantize import cli, further_forms
 from quantize.build_network import Policy, build_network
 from quantize.bundle import pack

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge.manifest import Head, Preprocess
+from edge.manifest.embedder import Head
+from edge.manifest.model import Preprocess
 from tests.trainer.toy import BACKBONE, INPUT, classifier_recipe, embedder_recipe
 from trainer import distributed
 from trainer.losses.detector_losses import giou, quality_focal

@@ -25,7 +25,7 @@ from edge.imaging.pyramid import Pyramid
 from edge.inference.engine import Backend
 from edge.inference.engine_choice import models_of
 from edge.inference.stages import Embedder, Localiser, load_stages
-from edge.manifest import Manifest, parse_manifest
+from edge.manifest.manifest import Manifest, parse_manifest
 from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Image
 from trainer.catalogue.items import CatalogueItem, CataloguePicture

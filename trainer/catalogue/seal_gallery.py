@@ -18,7 +18,7 @@ from edge.gallery.generation import Gallery, write_gallery_index
 from edge.gallery.limits import NEGATIVE
 from edge.gallery.store import store_path
 from edge.gallery.writer import GalleryWriter
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from trainer.catalogue import part_files, shard_seals
 from trainer.catalogue.part_files import PartEntry, Record, read_part
 from trainer.catalogue.shard_seals import ShardSeal

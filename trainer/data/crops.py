@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dataset_formats.records import Sample
 from edge.inference.preprocess import to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import Image
 from trainer.data.augment import augment_crop, canvases_to_input, pad
 from trainer.data.cut_background import BackgroundCut, load_cut

@@ -18,7 +18,7 @@ from torch import nn
 from edge.errors import TrainError
 from edge.imaging.image import resize_map
 from edge.inference.preprocess import placement_of, to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import FloatArray, Image
 from trainer.data.augment import canvases_to_input
 from trainer.models.cut_to_mask import CutToMask

@@ -18,7 +18,7 @@ from dataset_formats.records import Sample
 from edge.errors import CaptureError, TrainError
 from edge.imaging.image import crop, shrink, trim
 from edge.inference.preprocess import to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import Image
 from trainer.data.detection_sample import DetectionSample
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dataset_formats.layouts import find_layout
 from dataset_formats.records import Layout, Sample
 from edge.durable import write_durably
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import Image
 from trainer.data.crops import Crops
 from trainer.data.data_card import CARD_FILE, Findings, Row, make_card, to_json

@@ -25,7 +25,8 @@ from edge.inference.engine import Precision
 from edge.inference.postprocess import softmax, unit_rows
 from edge.inference.preprocess import to_canvas
 from edge.inference.stages import Embedder, load_stages
-from edge.manifest import OpenSet, Preprocess
+from edge.manifest.embedder import OpenSet
+from edge.manifest.model import Preprocess
 from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Image
 from trainer.catalogue.items import common_attributes

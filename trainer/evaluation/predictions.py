@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dataset_formats.records import Sample
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.decision import SEARCHED_BESIDE, SEARCHED_BESIDE_RATIO, categories_to_search, decide
 from edge.types import Category, FloatArray, Hit, Image
 from trainer.data.pictures import is_plain

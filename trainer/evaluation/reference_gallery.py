@@ -16,7 +16,7 @@ from edge.gallery.attributes import Attributes
 from edge.gallery.generation import read_gallery
 from edge.gallery.item_vectors import shrink_to_centroid
 from edge.gallery.store import CategoryItems, read_category
-from edge.manifest import EmbedderModel
+from edge.manifest.embedder import EmbedderModel
 from edge.types import FloatArray, Image
 
 _CELLS = 2**24  # most cosines in memory at a time: 64 MB

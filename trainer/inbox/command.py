@@ -71,6 +71,7 @@ def _take(args: argparse.Namespace, review: ReviewFolder) -> dict[str, object]:
     proposer = open_proposer(args.bundle, args.gallery) if args.bundle else None
     taking = take_new(args.inbox, review)
     review.save()
+    filled = {group: cells for group, cells in filled.items() if group not in taking.changed}
     cases = _cases(review, proposer, filled)
     review.save()
     waiting = [case for case in cases.values() if case.group not in review.decisions]
@@ -82,6 +83,7 @@ def _take(args: argparse.Namespace, review: ReviewFolder) -> dict[str, object]:
     return {
         "out": str(review.folder),
         "taught": taking.taught,
+        "taught_again": len(taking.changed),
         "unknown": taking.unknown,
         "folded": taking.folded,
         "known": taking.known,

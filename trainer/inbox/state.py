@@ -4,6 +4,7 @@ Rules this module keeps:
 1. An upload is taken once: its hash is remembered for good. Nothing here is forgotten or deleted.
 2. A file is replaced whole, so that a command that is killed leaves what was there before it, or all of it.
 3. Only the newest revision of a taught item counts. An id belongs to the device that taught it first.
+4. A decision is about what somebody saw. It ends when the kiosk sends other pictures, or other words, for the item.
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ class Taken(_Document):
     bits: Hex  # of the perceptual hash of the first picture
     thumb: Hex  # of the same
 
+    def shows_what(self, other: Taken) -> bool:
+        """Return whether a reviewer sees the same of another upload of the item."""
+        return all(
+            getattr(self, name) == getattr(other, name) for name in ("label", "category", "negative", "pictures")
+        )
+
     def looks(self) -> PerceptualHash:
         """Return what the first picture is compared by."""
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(self.bits), np.uint8)).astype(np.bool_)
@@ -105,10 +112,21 @@ class ReviewFolder:
         """Return the device that taught an item first; None: there is no such item."""
         return next((one.device for one in self.taken if one.kind == "taught" and one.id == item_id), None)
 
-    def add(self, one: Taken) -> None:
-        """Take an upload; call `save` when all are taken."""
+    def add(self, one: Taken) -> bool:
+        """Take an upload; call `save` when all are taken. Return whether it changes an item that was taken before."""
+        before = self._newest(one.id) if one.kind == "taught" else None
         self.taken.append(one)
         self._known.add(one.sha256)
+        if before is None or one.revision < before.revision or one.shows_what(before):
+            return False
+        self.shown.pop(one.group, None)
+        self.decisions.pop(one.group, None)
+        return True
+
+    def _newest(self, item_id: str) -> Taken | None:
+        """Return the upload of a taught item that counts; None: there is none."""
+        found = [one for one in self.taken if one.kind == "taught" and one.id == item_id]
+        return max(reversed(found), key=lambda one: one.revision, default=None)
 
     def groups(self) -> dict[str, list[Taken]]:
         """Return what counts, by group, in the order in which it was taken."""

@@ -28,6 +28,7 @@ class Taking:
 
     files: list[InboxFile] = field(default_factory=list)  # that are taken, now or earlier
     taught: int = 0
+    changed: set[str] = field(default_factory=set)  # groups of taught items that were taken before and differ now
     unknown: int = 0
     folded: int = 0  # unknown objects that look like an earlier one
     known: int = 0  # taken by an earlier run
@@ -78,7 +79,9 @@ def _take(file: InboxFile, submission: Submission, review: ReviewFolder, seen: _
     for why in submission.left_out:
         taking.left_out[f"{file.name}: {why.partition(':')[0]}"] = one_line(why)
     pictures = tuple(review.write_picture(f"{one.sha256[:32]}{one.suffix}", one.data) for one in submission.pictures)
-    review.add(_record(file.device, submission, group, pictures))
+    if review.add(_record(file.device, submission, group, pictures)):
+        taking.changed.add(group)
+        log.warning("%s: item %s was taught again; decide on it again", file.name, group)
     return None
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from edge.errors import TrainError
 from edge.inference.postprocess import unit_rows
 from edge.inference.preprocess import to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import FloatArray, Image
 from trainer.data.augment import canvases_to_input
 from trainer.models.backbone import Trunk, create_trunk, published_mean_std

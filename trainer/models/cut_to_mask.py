@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 
 _LEAST_AREA = 0.02  # of the canvas: a smaller mask is no object
 _STEEPNESS = 1e4  # of the step at that area: a static graph has no branches

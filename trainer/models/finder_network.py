@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from edge.finder.correlate import EPSILON, map_size, pool_matrix, query_positions, scene_grids, upsample_matrix
 from edge.finder_shape import FinderShape
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from trainer.models.backbone import Trunk
 
 

@@ -21,7 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edge.durable import write_durably
 from edge.errors import TrainError, first_validation_error
 from edge.finder_shape import FinderShape
-from edge.manifest import Head, Preprocess
+from edge.manifest.embedder import Head
+from edge.manifest.model import Preprocess
 from trainer.disk_errors import report_disk_errors
 from trainer.distributed import is_rank0
 from trainer.models.backbone import Trunk, create_trunk

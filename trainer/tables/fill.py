@@ -40,7 +40,7 @@ class _Row:
 
 
 def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Sequence[str] | None) -> dict[str, Any]:
-    """Measure what is missing, and write `table.json` and `table.md` into the folder of the request.
+    """Measure what is missing; write `table.json` and `table.md` into the folder of the request after each row.
 
     Args:
         table: the table.
@@ -60,16 +60,25 @@ def fill_table(table: Table, request: Request, seeds: Sequence[int], methods: Se
     if unknown := [name for name in methods or () if name not in listed]:
         raise TrainError(f"--methods: {unknown[0]!r} is no row of {table.name}; choose from {', '.join(listed)}")
     chosen = [name for name in listed if methods is None or name in methods]
-    names = distinct_file_names(listed)  # of all rows, so that a row's folder does not depend on --methods
+    distinct = distinct_file_names(listed)  # of all rows, so that a row's folder does not depend on --methods
+    names = {method: distinct[method] for method in listed}
     with report_disk_errors(f"{request.out}: the table cannot be written"):
         request.out.mkdir(parents=True, exist_ok=True)
         _keep_request(table, request)
         for seed in seeds if table.seeded else seeds[:1]:
             for method in chosen:
-                _measured(table, request, method, seed, request.runs / f"{names[method]}-{seed}")
-        report = _report(table, request, {method: _rows_of(request.runs, names[method]) for method in listed})
-        write_durably(request.out / "table.json", (json.dumps(report, indent=1) + "\n").encode())
-        write_durably(request.out / "table.md", markdown(report).encode())
+                place = request.runs / f"{names[method]}-{seed}"
+                if not (place / _DONE).is_file():
+                    _measure(table, request, method, seed, place)
+                    _write(table, request, names)
+        return _write(table, request, names)
+
+
+def _write(table: Table, request: Request, names: dict[str, str]) -> dict[str, Any]:
+    """Write and return the report of what is measured so far, by the folder name of each method."""
+    report = _report(table, request, {method: _rows_of(request.runs, names[method]) for method in names})
+    write_durably(request.out / "table.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_durably(request.out / "table.md", markdown(report).encode())
     return report
 
 
@@ -117,16 +126,13 @@ def _content_of(data: Path, out: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _measured(table: Table, request: Request, method: str, seed: int, place: Path) -> None:
-    done = place / _DONE
-    if done.is_file():
-        return
+def _measure(table: Table, request: Request, method: str, seed: int, place: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     measures = table.measure(request, method, seed, place)
     if not measures:
         raise TrainError(f"{request.data}: {method} has nothing to measure; {table.name} needs {table.data}")
     where = f"{machine_name()}; {datetime.now(timezone.utc).date().isoformat()}"
-    write_durably(done, json.dumps({"measures": measures, "where": where}).encode())
+    write_durably(place / _DONE, json.dumps({"measures": measures, "where": where}).encode())
     log.info("%s, %s, seed %d: %s", table.name, method, seed, measures)
 
 

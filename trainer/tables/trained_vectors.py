@@ -15,7 +15,7 @@ from trainer.tables.table import Request
 if TYPE_CHECKING:
     from torch import nn
 
-    from edge.manifest import Preprocess
+    from edge.manifest.model import Preprocess
     from edge.types import FloatArray
     from trainer.embedder_recipe import EmbedderRecipe
 

@@ -31,7 +31,7 @@ def untuned_vectors(
     """
     import torch
 
-    from edge.manifest import Preprocess
+    from edge.manifest.model import Preprocess
     from trainer.models.backbone import create_trunk, published_mean_std
 
     torch.manual_seed(seed)

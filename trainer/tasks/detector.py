@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edge.errors import TrainError
 from edge.inference.preprocess import to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import FloatArray, Image
 from trainer.class_metrics import decode_labelled
 from trainer.data.augment import augment_appearance, augment_scene, canvases_to_input

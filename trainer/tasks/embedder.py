@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from edge.errors import TrainError
 from edge.file_names import distinct_file_names
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from trainer.data.augment import confuse_regions
 from trainer.data.batches import pair_batches, shuffled_batches
 from trainer.data.crops import Crops, load_crops, recalibrate_bn

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from edge.errors import TrainError
 from edge.finder.correlate import build_query, query_positions
-from edge.finder.heat_map import FoundBox, connected_parts
+from edge.finder.heat_map import VerifiedBox, connected_parts
 from edge.finder.verify import verify_parts
 from edge.inference.preprocess import placement_of
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import FloatArray, Image
 from trainer.data.augment import canvases_to_input
 from trainer.data.batches import plain_batches
@@ -163,7 +163,7 @@ def validate_finder(
 
 def _find_boxes(
     module: nn.Module, search: Search, heat: FloatArray, spec: Preprocess, recipe: FinderRecipe
-) -> list[FoundBox]:
+) -> list[VerifiedBox]:
     """Return the boxes that a device finds by a heat map, before any threshold."""
     shape, device = recipe.shape, next(module.parameters()).device
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from edge.durable import write_durably
 from edge.errors import TrainError
 from edge.finder.query import lay_out_query
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.types import FloatArray, Image, Mask
 from trainer.data.augment import augment_appearance
 from trainer.recipe import FinderRecipe

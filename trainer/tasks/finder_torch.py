@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from edge.errors import TrainError
 from edge.finder.finder import Finder
-from edge.manifest import FinderModel, Preprocess
+from edge.manifest.model import Preprocess
+from edge.manifest.stages import FinderModel
 from trainer.data.augment import canvases_to_input
 from trainer.models.finder_network import Finder as Network
 from trainer.models.networks import load_model

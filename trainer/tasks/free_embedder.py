@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from edge.errors import TrainError
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from trainer.data.crops import Crops, load_crops, predict
 from trainer.data.cut_background import install_cut
 from trainer.data.run_data_card import write_crops_card
@@ -49,7 +49,9 @@ def make_free_embedders(
 
 def _require_free(recipe: EmbedderRecipe) -> None:
     if recipe.backbone.pretrained == "none":
-        raise TrainError("an embedder without training needs published weights; set backbone.pretrained")
+        raise TrainError(
+            "an embedder without training needs published weights; set backbone.pretrained, or --weights of a table"
+        )
     asked = [key for key in _OF_TRAINING if getattr(recipe, key)]
     asked += ["heads"] * (recipe.heads != ["class"]) + ["loss"] * (recipe.loss != "softmax")
     if asked:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edge.errors import TrainError
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from trainer.data.crops import load_crops, predict
 from trainer.data.cut_background import install_cut
 from trainer.data.run_data_card import write_crops_card

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from edge.errors import TrainError
 from edge.imaging.image import resize
 from edge.inference.preprocess import to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from trainer.data.augment import augment_masked, canvases_to_input, pad
 from trainer.data.batches import plain_batches
 from trainer.data.crops import predict

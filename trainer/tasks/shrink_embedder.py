@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import TrainError
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from edge.types import FloatArray
 from trainer.models.networks import Embedder, ModelCard, build_model, load_model, save_model
 

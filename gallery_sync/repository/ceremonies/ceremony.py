@@ -17,9 +17,12 @@ from typing import Any
 
 from edge.errors import SyncError
 from gallery_sync.repository.folder import locked
-from gallery_sync.repository.keys import DRAFTS_NAME, KeyRing, first_that_signs, key_label
-from gallery_sync.repository.metadata import Committed, SignedMetadata
-from gallery_sync.repository.metadata_draft import Draft, is_same, read_draft, write_draft
+from gallery_sync.repository.keys import DRAFTS_NAME, KeyRing
+from gallery_sync.repository.metadata import SignedMetadata
+from gallery_sync.repository.private_keys import first_that_signs
+from gallery_sync.repository.public_keys import key_label
+from gallery_sync.repository.roles.commit import Committed
+from gallery_sync.repository.roles.draft import Draft, is_same, read_draft, write_draft
 
 _SHOWN_TARGETS = 20
 _SHOWN_CHARACTERS = 2000  # of a new target
@@ -39,7 +42,7 @@ def sign_draft(path: Path, uri: str, root: bytes | None = None) -> Signed:
 
     Args:
         path: of the draft.
-        uri: the address of a private key, see `gallery_sync.repository.keys`; or the path of its file.
+        uri: the address of a private key, see `gallery_sync.repository.private_keys`; or the path of its file.
         root: your own copy of the newest root, from which the draft must start; None: it is not checked.
 
     Raises:

@@ -15,8 +15,11 @@ from pathlib import Path
 
 from edge.errors import SyncError
 from gallery_sync.repository.folder import locked
-from gallery_sync.repository.keys import KEYS_NAME, ROLES, HeldKey, KeyRing, RoleKeys, make_key, public_of, read_public
-from gallery_sync.repository.metadata import Committed, SignedMetadata
+from gallery_sync.repository.keys import KEYS_NAME, ROLES, KeyRing, RoleKeys
+from gallery_sync.repository.metadata import SignedMetadata
+from gallery_sync.repository.private_keys import HeldKey, make_key, public_of
+from gallery_sync.repository.public_keys import read_public
+from gallery_sync.repository.roles.commit import Committed
 
 PEOPLES_ROLES = ("root", "targets")
 DEFAULT_THRESHOLDS = {"root": 2, "targets": 2}

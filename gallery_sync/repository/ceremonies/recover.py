@@ -20,8 +20,9 @@ from edge.errors import SyncError
 from gallery_sync.repository.files import read_file
 from gallery_sync.repository.folder import locked
 from gallery_sync.repository.keys import ROLES, KeyRing
-from gallery_sync.repository.metadata import Committed, SignedMetadata
-from gallery_sync.repository.metadata_state import (
+from gallery_sync.repository.metadata import SignedMetadata
+from gallery_sync.repository.roles.commit import Committed
+from gallery_sync.repository.roles.state import (
     LARGEST_TARGETS_BYTES,
     REPOSITORY_NAME,
     About,

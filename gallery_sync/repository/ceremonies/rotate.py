@@ -16,8 +16,11 @@ from pathlib import Path
 
 from edge.errors import SyncError, one_line
 from gallery_sync.repository.folder import locked
-from gallery_sync.repository.keys import ROLES, HeldKey, KeyRing, RoleKeys, key_label, make_key
-from gallery_sync.repository.metadata import Committed, SignedMetadata
+from gallery_sync.repository.keys import ROLES, KeyRing, RoleKeys
+from gallery_sync.repository.metadata import SignedMetadata
+from gallery_sync.repository.private_keys import HeldKey, make_key
+from gallery_sync.repository.public_keys import key_label
+from gallery_sync.repository.roles.commit import Committed
 
 
 @dataclass(frozen=True)

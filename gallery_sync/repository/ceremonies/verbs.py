@@ -166,7 +166,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _key_new(arguments: argparse.Namespace) -> int:
-    from gallery_sync.repository.keys import make_key
+    from gallery_sync.repository.private_keys import make_key
 
     made = make_key(arguments.folder, arguments.name)
     private = arguments.folder / f"{arguments.name}.pem"
@@ -175,7 +175,8 @@ def _key_new(arguments: argparse.Namespace) -> int:
 
 
 def _key_import(arguments: argparse.Namespace) -> int:
-    from gallery_sync.repository.keys import public_of, save_public
+    from gallery_sync.repository.private_keys import public_of
+    from gallery_sync.repository.public_keys import save_public
 
     public = public_of(arguments.address)
     save_public(arguments.file, public)
@@ -184,7 +185,8 @@ def _key_import(arguments: argparse.Namespace) -> int:
 
 def _key_list(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.ceremonies.rotate import list_keys
-    from gallery_sync.repository.keys import KeyRing, key_label
+    from gallery_sync.repository.keys import KeyRing
+    from gallery_sync.repository.public_keys import key_label
 
     folder = keys_folder(arguments.keys, arguments.repo)
     roles = list_keys(arguments.repo, KeyRing.open_or_empty(folder))
@@ -205,7 +207,7 @@ def _key_list(arguments: argparse.Namespace) -> int:
 def _sign(arguments: argparse.Namespace) -> int:
     from gallery_sync.repository.ceremonies.ceremony import describe, publish_draft, sign_draft
     from gallery_sync.repository.keys import KeyRing
-    from gallery_sync.repository.metadata_draft import read_draft
+    from gallery_sync.repository.roles.draft import read_draft
 
     for line in describe(read_draft(arguments.draft)):
         print(line, file=sys.stderr)
@@ -310,7 +312,7 @@ def _threshold(text: str) -> tuple[str, int]:
 
 def _root(path: Path | None) -> bytes | None:
     from gallery_sync.repository.files import read_file
-    from gallery_sync.repository.metadata_state import LARGEST_BYTES
+    from gallery_sync.repository.roles.state import LARGEST_BYTES
 
     return None if path is None else read_file(path, LARGEST_BYTES["root"])
 

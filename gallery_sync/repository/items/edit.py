@@ -21,7 +21,7 @@ import numpy as np
 from edge.errors import SyncError, one_line
 from edge.gallery.limits import ALSO, MAX_THUMBNAIL_BYTES, NEGATIVE, also_ids, metadata_json, parse_metadata
 from edge.gallery.store import quantise
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from edge.types import FloatArray
 from gallery_sync.formats.documents import GalleryLog, SpaceLog
 from gallery_sync.gallery_log.records import Delete, Record, Upsert, check

@@ -21,7 +21,7 @@ from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views
 from edge.imaging import image
 from edge.imaging.pyramid import Pyramid
 from edge.inference.stages import Embedder, Localiser, load_stages
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from edge.telemetry.timing import Timings
 from edge.types import FloatArray, Image
 from gallery_sync.formats.fields import ObjectRef, object_path

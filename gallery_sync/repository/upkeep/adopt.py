@@ -24,7 +24,7 @@ from edge.durable import fsync_folder
 from edge.errors import FinesightError, SyncError, one_line
 from edge.gallery.generation import Gallery
 from edge.gallery.store import store_path
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from gallery_sync.formats.documents import BundleHead, GalleryLog, Release, bundle_target, release_target
 from gallery_sync.formats.fields import ObjectRef, canonical_json, object_path, parse, parse_bundle_manifest
 from gallery_sync.formats.unsigned import RELEASE_NAME, GalleryHead

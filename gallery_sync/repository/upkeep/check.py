@@ -26,9 +26,9 @@ from gallery_sync.gallery_log.states import check_log, roots_of
 from gallery_sync.repository.folder import history_path
 from gallery_sync.repository.galleries import make_store, newest_root
 from gallery_sync.repository.metadata import SignedMetadata, expiry_report
-from gallery_sync.repository.metadata_state import target_file
 from gallery_sync.repository.pairs import Checked, check_bundle, check_pair, trimmed_categories, window_releases
 from gallery_sync.repository.published import Published, log_path, read_published
+from gallery_sync.repository.roles.state import target_file
 
 log = logging.getLogger(__name__)
 

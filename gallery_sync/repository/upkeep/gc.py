@@ -29,9 +29,9 @@ from gallery_sync.formats.unsigned import RELEASE_NAME
 from gallery_sync.repository.folder import locked, read_object
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata
-from gallery_sync.repository.metadata_state import LARGEST_TARGETS_BYTES, target_file
 from gallery_sync.repository.pairs import window_releases
 from gallery_sync.repository.published import read_published
+from gallery_sync.repository.roles.state import LARGEST_TARGETS_BYTES, target_file
 from gallery_sync.repository.upkeep.unsigned_folder import unsigned_objects
 
 log = logging.getLogger(__name__)

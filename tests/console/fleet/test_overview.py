@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import threading
 
 from tests.console.fleet.fleet_samples import TOKEN, fake_server
 from tests.console_samples import running_console
+from tests.waiting import DEADLINE_S, until
 
 
 def add_set(services, name: str, *states: str, boxes: str = "whole") -> int:
@@ -67,20 +68,17 @@ def test_what_waits_is_counted_and_linked(tmp_path):
 
 def test_what_runs_shows_its_progress(tmp_path):
     with running_console(tmp_path) as client:
-        done = []
+        may_end = threading.Event()
 
         def work(progress):
             progress(3, 7)
-            while not done:
-                time.sleep(0.005)
+            may_end.wait(DEADLINE_S)
             return "done"
 
         client.services.tasks.start("propose/1", "Naming 7 crops", work)
-        page = client.get("/parts/running").text
-        while "3 of 7" not in page:
-            page = client.get("/parts/running").text
-        done.append(1)
-        client.services.tasks.wait("propose/1", 60.0)
+        until(lambda: "3 of 7" in client.get("/parts/running").text, "the page says 3 of 7")
+        may_end.set()
+        client.services.tasks.wait("propose/1", DEADLINE_S)
         assert "Naming" not in client.get("/parts/running").text
 
 

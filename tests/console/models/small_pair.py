@@ -13,7 +13,7 @@ from edge.bundle.active_pointer import ActivePointer, write_active_pointer
 from edge.bundle.layout import gallery_folder, slot_folder
 from edge.gallery.generation import read_gallery, write_gallery_index
 from edge.gallery.writer import GalleryWriter
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from tests import projection_model
 
 SPACE = "a" * 64

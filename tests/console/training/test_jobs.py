@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +19,9 @@ from console.training.job import update_row
 from console.training.jobs import Jobs
 from console.training.processes import EXIT, PROCESS, is_alive, read_process
 from edge.errors import ConsoleError
+from tests.waiting import DEADLINE_S, until
 
 ROOT = Path(__file__).parents[3]
-WAIT_S = 60.0
 
 
 @contextmanager
@@ -50,13 +49,6 @@ def until_file(path):
     return f"import os, time\nwhile not os.path.exists({str(path)!r}): time.sleep(0.01)\n"
 
 
-def wait_for(condition):
-    end_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
-
-
 def audited(jobs):
     with jobs._database.read() as rows:
         return [(row["action"], row["by"]) for row in rows.execute("SELECT * FROM audit ORDER BY id")]
@@ -65,7 +57,7 @@ def audited(jobs):
 def test_job_runs_in_its_folder_and_keeps_what_it_printed(tmp_path):
     with open_jobs(tmp_path) as jobs:
         code = "import sys; open('made', 'w').write('x'); print('to stdout'); print('to stderr', file=sys.stderr)"
-        job = jobs.wait(jobs.start("recipe", "A try", python(code), "ann", about={"set": 3}).id, WAIT_S)
+        job = jobs.wait(jobs.start("recipe", "A try", python(code), "ann", about={"set": 3}).id, DEADLINE_S)
         assert (job.state, job.exit_code, job.progress, job.about) == ("done", 0, 1.0, {"set": 3})
         assert job.folder == tmp_path / "runs" / str(job.id)
         assert (job.folder / "made").read_text() == "x"
@@ -76,13 +68,13 @@ def test_job_runs_in_its_folder_and_keeps_what_it_printed(tmp_path):
 def test_failed_job_says_its_last_line(tmp_path):
     with open_jobs(tmp_path) as jobs:
         code = "import sys; sys.exit('edge-train: no photos')"
-        job = jobs.wait(jobs.start("learn", "x", python(code), "ann").id, WAIT_S)
+        job = jobs.wait(jobs.start("learn", "x", python(code), "ann").id, DEADLINE_S)
         assert (job.state, job.exit_code, job.says) == ("failed", 1, "edge-train: no photos")
 
 
 def test_missing_program_fails(tmp_path):
     with open_jobs(tmp_path) as jobs:
-        job = jobs.wait(jobs.start("learn", "x", ["no-such-program"], "ann").id, WAIT_S)
+        job = jobs.wait(jobs.start("learn", "x", ["no-such-program"], "ann").id, DEADLINE_S)
         assert (job.state, job.exit_code) == ("failed", 127)
         assert "no-such-program: cannot be started" in job.says
 
@@ -92,11 +84,11 @@ def test_heavy_jobs_wait_for_each_other_and_light_ones_do_not(tmp_path):
         go = tmp_path / "go"
         first = jobs.start("learn", "first", python(until_file(go)), "ann")
         second = jobs.start("learn", "second", python("pass"), "ann")
-        light = jobs.wait(jobs.start("publish", "light", python("pass"), "ann", heavy=False).id, WAIT_S)
+        light = jobs.wait(jobs.start("publish", "light", python("pass"), "ann", heavy=False).id, DEADLINE_S)
         assert light.state == "done"
         assert (jobs.find(first.id).state, jobs.find(second.id).state) == ("running", "queued")
         go.touch()
-        assert jobs.wait(second.id, WAIT_S).state == "done"
+        assert jobs.wait(second.id, DEADLINE_S).state == "done"
         assert jobs.find(first.id).ended_at <= jobs.find(second.id).ended_at
 
 
@@ -109,12 +101,12 @@ def test_stopped_job_can_be_resumed(tmp_path):
             "while True: time.sleep(0.01)\n"
         )
         job = jobs.start("learn", "x", python(code), "ann")
-        wait_for((job.folder / "checkpoint").exists)
+        until((job.folder / "checkpoint").exists, "there is a checkpoint")
         jobs.stop(job.id, "ann")
-        stopped = jobs.wait(job.id, WAIT_S)
+        stopped = jobs.wait(job.id, DEADLINE_S)
         assert (stopped.state, stopped.exit_code) == ("stopped", -signal.SIGINT)
         jobs.resume(job.id, "bob")
-        assert jobs.wait(job.id, WAIT_S).state == "done"
+        assert jobs.wait(job.id, DEADLINE_S).state == "done"
         assert jobs.log_tail(job.id).splitlines()[-1] == "went on"
         assert audited(jobs)[1:] == [("job.stop", "ann"), ("job.resume", "bob")]
 
@@ -128,9 +120,9 @@ def test_job_that_ignores_signals_is_killed(tmp_path):
             "while True: time.sleep(0.01)\n"
         )
         job = jobs.start("learn", "x", python(code), "ann")
-        wait_for((job.folder / "deaf").exists)
+        until((job.folder / "deaf").exists, "the child ignores the signal")
         jobs.stop(job.id)
-        assert jobs.wait(job.id, WAIT_S).state == "stopped"
+        assert jobs.wait(job.id, DEADLINE_S).state == "stopped"
 
 
 def test_queued_job_is_stopped_before_it_begins(tmp_path):
@@ -151,11 +143,11 @@ def test_job_outlives_the_console(tmp_path):
     go, told = tmp_path / "go", []
     with open_jobs(tmp_path) as jobs:
         job = jobs.start("learn", "x", python(until_file(go) + "print('the end')"), "ann")
-        wait_for(lambda: read_process(jobs.home(job.id)) is not None)
+        until(lambda: read_process(jobs.home(job.id)) is not None, "the process is noted")
     with open_jobs(tmp_path, acts={"learn": told.append}) as jobs:
         assert jobs.find(job.id).state == "running"
         go.touch()
-        assert jobs.wait(job.id, WAIT_S).state == "done"
+        assert jobs.wait(job.id, DEADLINE_S).state == "done"
         assert jobs.log_tail(job.id) == "the end\n"
         assert [one.id for one in told] == [job.id]
 
@@ -176,20 +168,20 @@ def test_console_killed_in_the_middle_of_a_training_loses_nothing(tmp_path):
     with open_jobs(tmp_path) as jobs:
         assert jobs.find(job_id).state == "running"
         go.touch()
-        assert jobs.wait(job_id, WAIT_S).state == "done"
+        assert jobs.wait(job_id, DEADLINE_S).state == "done"
         assert jobs.log_tail(job_id) == "1\n"
 
 
 @pytest.mark.parametrize(("stop_at", "state", "log"), [(None, "done", "1\n1\n"), (5.0, "stopped", "1\n")])
 def test_job_that_a_killed_console_never_started_runs_later(tmp_path, stop_at, state, log):
     with open_jobs(tmp_path) as jobs:
-        job = jobs.wait(jobs.start("learn", "x", python("print(1)"), "ann").id, WAIT_S)
+        job = jobs.wait(jobs.start("learn", "x", python("print(1)"), "ann").id, DEADLINE_S)
         for name in (PROCESS, EXIT):
             (jobs.home(job.id) / name).unlink()
         with jobs._database.write() as connection:
             update_row(connection, job.id, state="running", started_at=1.0, ended_at=None, stop_at=stop_at)
     with open_jobs(tmp_path) as jobs:
-        assert jobs.wait(job.id, WAIT_S).state == state
+        assert jobs.wait(job.id, DEADLINE_S).state == state
         assert jobs.log_tail(job.id) == log
 
 
@@ -199,11 +191,11 @@ def test_job_that_ended_without_a_console_is_done(tmp_path):
         go = tmp_path / "go"
         job = jobs.start("learn", "x", python(until_file(go)), "ann")
         home = jobs.home(job.id)
-        wait_for(lambda: read_process(home) is not None)
+        until(lambda: read_process(home) is not None, "the process is noted")
     go.touch()
-    wait_for((home / "exit.json").exists)
+    until((home / "exit.json").exists, "the process has ended")
     with open_jobs(tmp_path, acts={"learn": told.append}) as jobs:
-        ended = jobs.wait(job.id, WAIT_S)
+        ended = jobs.wait(job.id, DEADLINE_S)
         assert (ended.state, len(told)) == ("done", 1)
         assert ended.ended_at == json.loads((home / "exit.json").read_bytes())["ended_at"]
 
@@ -212,21 +204,21 @@ def test_restart_of_the_machine_interrupts_a_job(tmp_path):
     with open_jobs(tmp_path) as jobs:
         job = jobs.start("learn", "x", python(until_file(tmp_path / "never")), "ann")
         home = jobs.home(job.id)
-        wait_for(lambda: read_process(home) is not None)
+        until(lambda: read_process(home) is not None, "the process is noted")
         process = read_process(home)
     os.killpg(process.pid, signal.SIGKILL)
-    wait_for(lambda: not is_alive(process))
+    until(lambda: not is_alive(process), "the process has ended")
     found = json.loads((home / "process.json").read_bytes())
     (home / "process.json").write_text(json.dumps(found | {"boot": "an earlier one", "pid": os.getpid()}))
     with open_jobs(tmp_path) as jobs:
-        ended = jobs.wait(job.id, WAIT_S)
+        ended = jobs.wait(job.id, DEADLINE_S)
         assert (ended.state, "machine was restarted" in ended.says) == ("interrupted", True)
 
 
 def test_killed_process_interrupts_a_job(tmp_path):
     with open_jobs(tmp_path) as jobs:
         job = jobs.start("learn", "x", python("import os; os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)"), "ann")
-        ended = jobs.wait(job.id, WAIT_S)
+        ended = jobs.wait(job.id, DEADLINE_S)
         assert (ended.state, "killed" in ended.says) == ("interrupted", True)
 
 
@@ -243,8 +235,8 @@ def test_environment_of_a_job_holds_no_secrets(tmp_path):
     }  # fmt: skip
     with open_jobs(tmp_path, environment=of_console) as jobs:
         code = "import json, os; print(json.dumps(sorted(os.environ)))"
-        learn = jobs.wait(jobs.start("learn", "x", python(code), "ann").id, WAIT_S)
-        publish = jobs.wait(jobs.start("publish", "x", python(code), "ann", heavy=False).id, WAIT_S)
+        learn = jobs.wait(jobs.start("learn", "x", python(code), "ann").id, DEADLINE_S)
+        publish = jobs.wait(jobs.start("publish", "x", python(code), "ann", heavy=False).id, DEADLINE_S)
         known = json.loads(jobs.log_tail(learn.id))
         assert {"PATH", "LC_ALL", "PYTHONUNBUFFERED"} <= set(known)
         assert not {"FINESIGHT_FLEET_TOKEN", "FINESIGHT_KEYS", "AWS_SECRET", "SIGNING_KEY"} & set(known)
@@ -258,7 +250,7 @@ def test_error_of_what_follows_becomes_what_the_job_says(tmp_path):
         raise ConsoleError("invalid", f"the boxes of job {job.id} cannot be read")
 
     with open_jobs(tmp_path, acts={"propose-boxes": act}) as jobs:
-        job = jobs.wait(jobs.start("propose-boxes", "x", python("pass"), "ann").id, WAIT_S)
+        job = jobs.wait(jobs.start("propose-boxes", "x", python("pass"), "ann").id, DEADLINE_S)
         assert (job.state, job.says) == ("done", f"the boxes of job {job.id} cannot be read")
 
 
@@ -268,7 +260,7 @@ def test_what_a_command_reads_is_prepared_in_its_folder(tmp_path):
             "learn", "x", python("print(open('index.csv').read())"), "ann",
             prepare=lambda folder: (folder / "index.csv").write_text("path"),
         )  # fmt: skip
-        jobs.wait(job.id, WAIT_S)
+        jobs.wait(job.id, DEADLINE_S)
         assert jobs.log_tail(job.id).strip() == "path"
 
         def fail(folder):
@@ -304,7 +296,7 @@ def test_deleting_a_job_deletes_its_folder(tmp_path):
         with pytest.raises(ConsoleError, match="stop it first"):
             jobs.delete(job.id)
         go.touch()
-        jobs.wait(job.id, WAIT_S)
+        jobs.wait(job.id, DEADLINE_S)
         jobs.delete(job.id, "ann")
         assert not job.folder.exists()
         with pytest.raises(ConsoleError, match="no job"):

@@ -13,7 +13,8 @@ from console.access.gate import User
 from console.sets.sets import forget_set
 from console.training.results import answers_of
 from tests.console_samples import running_console
-from tests.console_training import WAIT_S, boxed_set, fake_trainer, fruit_set
+from tests.console_training import boxed_set, fake_trainer, fruit_set
+from tests.waiting import DEADLINE_S
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def learn(client, set_id, **fields):
 def finish(client, job_id):
     job = client.services.jobs.find(job_id)
     (job.folder / "go").touch()
-    return client.services.jobs.wait(job_id, WAIT_S)
+    return client.services.jobs.wait(job_id, DEADLINE_S)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_stop_resume_and_delete(client, fruit):
     folder = client.services.jobs.find(job_id).folder
     assert client.send("DELETE", f"/api/v1/jobs/{job_id}").status == 409
     assert client.send("POST", f"/api/v1/jobs/{job_id}/stop", {}).status == 200
-    assert client.services.jobs.wait(job_id, WAIT_S).state == "stopped"
+    assert client.services.jobs.wait(job_id, DEADLINE_S).state == "stopped"
     assert "Resume" in client.get(f"/training/jobs/{job_id}").text
     assert client.send("POST", f"/api/v1/jobs/{job_id}/resume", {}).status == 200
     assert finish(client, job_id).state == "done"
@@ -216,7 +217,7 @@ def test_pair_is_installed_by_the_commands_of_edge(client, learned, folder):
     command = reply.json["command"]
     assert command.startswith("edge bundle install ")
     assert f"&& edge bundle activate --state-dir {folder / 'device'}" in command
-    job = client.services.jobs.wait(reply.json["id"], WAIT_S)
+    job = client.services.jobs.wait(reply.json["id"], DEADLINE_S)
     assert job.state == "failed"  # the trainer's bundle is none
     assert "bundle" in job.says
 

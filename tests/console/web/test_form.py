@@ -58,6 +58,19 @@ def test_control_characters_in_a_name_are_replaced(tmp_path):
     assert files[0][0].endswith(".jpg")
 
 
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("say %22hi%22.jpg", 'say "hi".jpg'),
+        ("50%25 %2e%2F.jpg", "50%25 %2e%2F.jpg"),
+        ("a%0D%0Ab.jpg", "a\ufffd\ufffdb.jpg"),
+    ],
+)
+def test_a_name_is_what_the_file_was_called_before_a_browser_escaped_it(tmp_path, sent, name):
+    _, files = read(tmp_path, part(name="files", filename=sent) + END)
+    assert [one[0] for one in files] == [name]
+
+
 def test_empty_field_for_files_is_no_file(tmp_path):
     assert read(tmp_path, part(b"", name="files", filename="") + END) == ([], [])
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ import pytest
 from console.access.gate import ROLES
 from console.web.routes import ROUTES
 from tests.console.web.web_samples import add, browser, console
+from tests.console_box_samples import made_set, propose
 
 LOWER = {role: lower for lower, role in pairwise(ROLES)}
 
@@ -52,6 +53,30 @@ def test_lower_role_is_refused_by_every_route(client):
             if reply.status != 403 or f"needs the role {route.access}" not in reply.text:
                 found[route.method, route.path] = reply.status
     assert found == {}
+
+
+def offered(text):
+    """Return the routes that a page's forms, buttons and links lead to."""
+    found = [(method.upper(), path) for method, path in re.findall(r'hx-(post|put|patch|delete)="([^"?]+)', text)]
+    found += [("GET", path) for path in re.findall(r'(?:href|hx-get)="(/[^"?#]*)', text)]
+    for route in ROUTES:
+        pattern = re.compile(re.sub(r"{(\w+)(?::(\w+))?}", lambda part: r"\d+" if part[2] else "[^/]+", route.path))
+        yield from (route for method, path in found if method == route.method and pattern.fullmatch(path))
+
+
+def test_no_page_offers_what_its_reader_may_not_do(client, tmp_path):
+    propose(client.services, made_set(client.services, tmp_path / "cards", ("a.png",))[0], (60, 30, 120, 90))
+    found, seen = set(), set()
+    for role in ROLES[:-1]:
+        user = browser(client, role)
+        for one in ROUTES:
+            if one.method == "GET" and not one.is_api and (reply := user.get(address(one))).status == 200:
+                routes = list(offered(reply.text))
+                seen |= {route.path for route in routes}
+                bad = [r for r in routes if r.access in ROLES and ROLES.index(r.access) > ROLES.index(role)]
+                found |= {(role, one.path, route.path) for route in bad}
+    assert found == set()
+    assert {"/api/v1/boxes/{set_id:int}/propose", "/training/new"} <= seen
 
 
 def test_only_the_log_in_is_open_to_anyone():

@@ -282,6 +282,18 @@ def test_what_is_written_reads_back_to_the_last_digit(tmp_path, data, given, cla
     assert found.left_out == []
 
 
+def test_scores_and_hashes_are_read_back_and_are_no_news(tmp_path):
+    boxes = (NamedBox((1, 1, 9, 9), "can", score=0.125), NamedBox((2, 2, 9, 9), "can"))
+    write_cvat([Annotation("a.jpg", boxes, sha256="0f" * 32)], [], tmp_path / "a.xml", {"a.jpg"})
+    found = parse_cvat(tmp_path / "a.xml")
+    assert [(one.sha256, [box.score for box in one.boxes]) for one in found.pictures] == [("0f" * 32, [0.125, None])]
+    assert not [line for line in found.noticed if "attributes" in line]
+    xml = (tmp_path / "a.xml").read_text().replace('source="auto"', 'source="auto" score="0.5"')  # beside the box
+    (tmp_path / "a.xml").write_text(xml.replace("0f" * 32, "no hash"))
+    (read,) = parse_cvat(tmp_path / "a.xml").pictures
+    assert (read.sha256, read.boxes[0].score) == ("", 0.5)
+
+
 def test_names_that_xml_cannot_hold_are_named(tmp_path):
     for one, classes in ((Annotation("a\x01.jpg", ()), []), (Annotation("a.jpg", ()), ["can\udce4"])):
         with pytest.raises(DataError, match="XML cannot hold"):

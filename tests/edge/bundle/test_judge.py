@@ -11,7 +11,7 @@ from edge.bundle.judge import Judge
 from edge.errors import EngineError
 from edge.imaging.image import encode_image
 from edge.inference.engine import open_engine
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from tests.fakes_engine import (
     ScriptedEngine,
     classifier_model,

@@ -25,7 +25,7 @@ from edge.bundle.active_pointer import (
 from edge.bundle.install import install_bundle, install_gallery
 from edge.bundle.pairs import open_pair, whole_pair
 from edge.errors import BundleError, FinesightError, GalleryError
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from tests.power_cut import IMAGES, PowerCut
 from tests.store_samples import SPACE, compatible_with, make_bundle, make_gallery, trusted
 

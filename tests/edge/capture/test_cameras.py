@@ -14,8 +14,8 @@ from edge.capture.latest_frames import LatestFrames
 from edge.config.camera_url import parse_source
 from edge.config.schema import CameraConfig
 from tests.fakes import FakeSource, a_picture
+from tests.waiting import DEADLINE_S
 
-DEADLINE_S = 60.0
 DOOR, ROOF = CameraConfig(source="rtsp://cam/1"), CameraConfig(source="rtsp://cam/2")
 
 

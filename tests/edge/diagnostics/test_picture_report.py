@@ -48,6 +48,11 @@ def test_attributes_follow_the_name():
     ]
 
 
+def test_names_never_break_the_line():
+    odd = replace(COLA, label="Pop\ncola\x1b[31m 🍎")
+    assert lines_of(found(odd), path="a\nb.jpg") == ["a\\nb.jpg: 99 % sure: Pop\\ncola\\x1b[31m 🍎 (can)"]
+
+
 def test_detected_objects_are_printed_one_a_line():
     assert lines_of(found(COLA, detected_as="bottle"), found(COLA, detected_as="cup")) == [
         "photo.jpg: bottle at 2,2,30,40: 99 % sure: Pop cola (can)",

@@ -7,7 +7,7 @@ import numpy as np
 from edge.finder.finder import Finder
 from edge.finder.query import object_mask
 from edge.finder_shape import FinderShape
-from edge.manifest import FinderModel
+from edge.manifest.stages import FinderModel
 from edge.telemetry.timing import Timings
 from tests.fakes_engine import SIZE, SPEC, ScriptedEngine
 

@@ -18,7 +18,7 @@ from edge.finder.correlate import (
     upsample_matrix,
 )
 from edge.finder_shape import FinderShape
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 
 SPEC = Preprocess(width=160, height=96)
 SHAPE = FinderShape(query_px=[32, 48], stride=8, map_stride=4)

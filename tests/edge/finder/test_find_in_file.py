@@ -11,9 +11,11 @@ import pytest
 from edge.cli import main
 from edge.errors import CaptureError
 from edge.finder.find_in_file import QueryFile, find, parse_queries, read_query
+from edge.finder.finder import Finder
 from edge.imaging.image import encode_image, read_image
 from tests.demo_bundles import demo_manifest, write_variant
-from tests.edge.finder.finder_samples import BLUE, RED, colour_finder, scene_with
+from tests.edge.finder.finder_samples import BLUE, RED, cell_colours, colour_finder, finder_model, scene_with
+from tests.fakes_engine import ScriptedEngine
 
 
 @pytest.fixture
@@ -112,6 +114,52 @@ def test_found_object_takes_the_label_of_known_pictures(tmp_path, red):
     scene = write(tmp_path / "scene.png", scene_with((BLUE, 0, 0, 16), (RED, 24, 16, 40)))
     (one,) = find(colour_finder(), [QueryFile(red)], scene, tmp_path / "out", tmp_path / "known")["found"]
     assert (one["label"], one["label_similarity"] > 0.9) == ("cherry", True)
+
+
+def test_known_things_may_lie_in_categories_with_masks(tmp_path, red, caplog):
+    """As cut-outs for a finder do; a damaged picture is named and skipped."""
+    folder = tmp_path / "known/fruit/cherry"
+    folder.mkdir(parents=True)
+    write(folder / "one.png", scene_with((BLUE, 0, 0, 64), (RED, 8, 8, 40)))
+    write(folder / "one.mask.png", scene_with(((255, 255, 255), 8, 8, 40), size=64) // 255 * 255)
+    (folder / "two.jpg").write_bytes(b"no picture")
+    scene = write(tmp_path / "scene.png", scene_with((RED, 24, 16, 40)))
+    (one,) = find(colour_finder(), [QueryFile(red)], scene, tmp_path / "out", tmp_path / "known")["found"]
+    assert (one["label"], one["label_similarity"] > 0.9) == ("cherry", True)
+    assert "two.jpg" in caplog.text
+
+
+def test_known_folder_of_damaged_pictures_is_rejected(tmp_path, red):
+    (tmp_path / "known/cherry").mkdir(parents=True)
+    (tmp_path / "known/cherry/one.jpg").write_bytes(b"no picture")
+    with pytest.raises(CaptureError, match=r"cherry/one\.jpg"):
+        find(colour_finder(), [QueryFile(red)], red, tmp_path / "out", tmp_path / "known")
+
+
+def test_labels_cost_no_further_run_of_the_trunk(tmp_path, red):
+    (tmp_path / "known/cherry").mkdir(parents=True)
+    write(tmp_path / "known/cherry/one.png", scene_with((RED, 8, 8, 40)))
+    scene = write(tmp_path / "scene.png", scene_with((RED, 24, 16, 40)))
+    runs = []
+    for known in (None, tmp_path / "known"):
+        trunk = ScriptedEngine(cell_colours)
+        finder = Finder(finder_model(), trunk, colour_finder()._conversion)
+        assert find(finder, [QueryFile(red)], scene, tmp_path / "out", known)["found"]
+        runs.append(len(trunk.batch_sizes))
+    assert runs[1] == runs[0] + 1  # for the known picture itself
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_is_opaque_is_the_object(tmp_path, dtype):
+    most = np.iinfo(dtype).max
+    picture = np.zeros((40, 40, 4), dtype)
+    picture[..., :3] = np.random.default_rng(0).integers(0, most, (40, 40, 3))  # no plain background
+    picture[8:32, 10:30, 3] = most
+    cv2.imwrite(str(tmp_path / "mug.png"), picture)
+    assert read_query(QueryFile(tmp_path / "mug.png"))[1].sum() == 24 * 20
+    picture[..., 3] = most
+    cv2.imwrite(str(tmp_path / "mug.png"), picture)
+    assert read_query(QueryFile(tmp_path / "mug.png"))[1].sum() == 40 * 40
 
 
 def test_folder_without_labels_is_rejected(tmp_path, red):

@@ -11,7 +11,7 @@ import pytest
 from edge.errors import GalleryError
 from edge.gallery.attributes import MAX_ATTRIBUTES, SHARPNESS, attributes_of, joined, read_attributes, vote
 from edge.gallery.writer import GalleryWriter
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from edge.types import Attribute, Hit
 
 RED, BLUE = {"colour": "red", "type": "van"}, {"colour": "blue"}

@@ -15,7 +15,8 @@ from edge.gallery.generation import Gallery, read_gallery, write_gallery_index
 from edge.gallery.store import read_category, read_silhouettes, read_thumbnail
 from edge.gallery.writer import GalleryWriter
 from edge.imaging.image import encode_image
-from edge.manifest import EmbedderModel, Head, Preprocess
+from edge.manifest.embedder import EmbedderModel, Head
+from edge.manifest.model import Preprocess
 from edge.shipped.examples import shipped
 
 HEADS = [Head(name="class", dim=8), Head(name="local", dim=6), Head(name="outline", dim=4)]

@@ -15,7 +15,7 @@ from edge.errors import GalleryError
 from edge.gallery.generation import generation_id, read_gallery, write_gallery_index
 from edge.gallery.store import CategoryEntry, read_category, read_silhouettes, read_thumbnail
 from edge.gallery.writer import GalleryWriter
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 
 SPACE = "a" * 64
 HEADS = [Head(name="class", dim=8), Head(name="local", dim=4)]

@@ -23,7 +23,7 @@ from edge.gallery.store import read_category, read_silhouettes, read_thumbnail, 
 from edge.gallery.store_file import open_store
 from edge.gallery.writer import GalleryWriter
 from edge.imaging.image import encode_image
-from edge.manifest import EmbedderModel
+from edge.manifest.embedder import EmbedderModel
 from edge.types import Hit
 from tests.hostile_galleries import HOSTILE, first_store, make_hostile, read_index, write_index
 from tests.store_samples import HEADS, SPACE, make_bundle, unit_rows

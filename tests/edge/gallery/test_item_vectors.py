@@ -5,7 +5,7 @@ import pytest
 
 from edge.gallery.item_vectors import ENOUGH_PICTURES, augment_views, shrink_items_to_centroid, shrink_to_centroid
 from edge.gallery.store import CategoryItems, quantise
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 
 
 def unit(*degrees):

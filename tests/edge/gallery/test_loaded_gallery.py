@@ -19,7 +19,7 @@ from edge.gallery.store_file import open_store
 from edge.gallery.store_rows import read_vectors
 from edge.gallery.texts import Texts
 from edge.gallery.writer import GalleryWriter
-from edge.manifest import SilhouetteRule
+from edge.manifest.embedder import SilhouetteRule
 from tests.edge.gallery.conftest import LISTS_FROM
 from tests.store_samples import HEADS, SPACE, make_bundle, make_gallery, unit_rows
 

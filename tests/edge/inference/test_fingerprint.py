@@ -9,7 +9,8 @@ import pytest
 from edge.bundle.bundle import read_bundle
 from edge.inference.fingerprint import fingerprint_of
 from edge.inference.stages import load_stages
-from edge.manifest import OpenSet, Preprocess, SilhouetteRule
+from edge.manifest.embedder import OpenSet, SilhouetteRule
+from edge.manifest.model import Preprocess
 from tests.fakes_engine import classifier_model, embedder_model, localiser_model
 
 DEMO = Path(__file__).parents[3] / "demo/bundle"

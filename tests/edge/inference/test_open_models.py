@@ -10,7 +10,7 @@ from edge.bundle.bundle import read_bundle
 from edge.engine_store.engine_store import EngineStore
 from edge.errors import NotLoadedError
 from edge.inference.stages import load_stages
-from edge.manifest import Manifest
+from edge.manifest.manifest import Manifest
 from edge.telemetry.timing import Timings
 from tests.fakes_engine import FakeCounts
 

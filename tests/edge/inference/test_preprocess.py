@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.inference.preprocess import placement_of, to_batch, to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 
 
 def spec(**changes):

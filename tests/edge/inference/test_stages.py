@@ -12,7 +12,9 @@ from edge.config.camera_url import parse_source
 from edge.errors import EngineError
 from edge.inference.open_models import OpenOptions
 from edge.inference.stages import Classifier, Detector, Embedder, Localiser, load_stages
-from edge.manifest import Head, Manifest, Preprocess
+from edge.manifest.embedder import Head
+from edge.manifest.manifest import Manifest
+from edge.manifest.model import Preprocess
 from edge.silhouettes.silhouette import cells
 from edge.telemetry.timing import Timings
 from edge.types import UNFAMILIAR, Category

@@ -7,7 +7,7 @@ from edge.errors import EngineError
 from edge.inference.open_models import read_whitening
 from edge.inference.postprocess import WhiteningMap
 from edge.inference.stages import Embedder
-from edge.manifest import EmbedderModel, Head, Whitening
+from edge.manifest.embedder import EmbedderModel, Head, Whitening
 from edge.telemetry.timing import Timings
 from tests.fakes_engine import ScriptedEngine, embedder_model
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from edge.inference.stages import Classifier, Embedder, Stages
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.loaded_models import LoadedModels
 from edge.types import Hit
 from tests.fakes_engine import FixedIndex, ScriptedEngine, classifier_model, embedder_model

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.kiosk.enrolment import enrolment_warnings, exemplars, judge_picture, mean_vector, measure_picture
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.types import Hit
 
 RULES = {"carton": OpenSet(threshold=0.7)}

@@ -16,7 +16,7 @@ from edge.kiosk.taught_embeddings import unpack_cache
 from edge.kiosk.taught_index import WithTaught
 from edge.kiosk.taught_items import TaughtItems
 from edge.kiosk.taught_store import TaughtStore
-from edge.manifest import SilhouetteRule
+from edge.manifest.embedder import SilhouetteRule
 from edge.recognition.recognise_image import recognise_image
 from edge.silhouettes.rerank import silhouettes_for
 from edge.silhouettes.silhouette import SIZE as SILHOUETTE_SIZE

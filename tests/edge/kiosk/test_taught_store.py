@@ -89,6 +89,14 @@ def test_uploaded_item_is_pending_again_after_new_pictures(store):
     assert reopened(store).pending_upload() == [more]
 
 
+def test_item_is_packed_alike_at_any_time(store, monkeypatch):
+    """The inbox stores it once, however often the kiosk sends it."""
+    item = store.save("Oat flakes", "carton", [b"one"], AT)
+    packed = store.zip_item(item)
+    monkeypatch.setattr("time.localtime", lambda *_: (2031, 5, 6, 7, 8, 10, 1, 126, 0))
+    assert store.zip_item(item) == packed
+
+
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("at", range(1, 30))
 def test_power_cut_while_saving_leaves_old_or_new_item(tmp_path, at, image):

@@ -12,9 +12,9 @@ import pytest
 from edge.errors import PublishError, RefusedError
 from edge.messaging.publisher import Publisher, Subscriptions
 from edge.messaging.settings import Acknowledgement, BrokerLimits, MqttSettings, backoff_s
+from tests.waiting import DEADLINE_S
 
 SETTINGS = MqttSettings("till", window=4, backoff_first_s=0.001, backoff_max_s=0.002, connect_timeout_s=1.0)
-DEADLINE_S = 60.0
 
 
 class FakeConnection:

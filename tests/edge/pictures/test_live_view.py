@@ -12,8 +12,7 @@ from edge.pictures.live_view import LiveView, annotated, name_of
 from edge.types import Decision
 from tests.edge.messaging.test_payload import KNOWN
 from tests.edge.pictures.picture_samples import UNKNOWN, frame_of, result_of
-
-DEADLINE_S = 60.0
+from tests.waiting import DEADLINE_S
 
 
 @pytest.fixture

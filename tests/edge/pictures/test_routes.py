@@ -13,10 +13,10 @@ from edge.pictures.live_view import LiveView
 from edge.pictures.routes import COOKIE, MjpegStream, PictureRoutes
 from edge.pictures.snapshots import Snapshots
 from tests.edge.pictures.picture_samples import event_of, frame_of, result_of
+from tests.waiting import DEADLINE_S
 
 TOKEN = "s3cret token"
 LOCAL = {"host": "127.0.0.1:9464"}
-DEADLINE_S = 60.0
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from edge.config.schema import SnapshotConfig
 from edge.imaging import image
 from edge.pictures.snapshots import MAX_BYTES, Snapshots, encode
 from tests.edge.pictures.picture_samples import UNKNOWN, event_of, frame_of, result_of
-
-DEADLINE_S = 60.0
+from tests.waiting import DEADLINE_S
 
 
 class Published:

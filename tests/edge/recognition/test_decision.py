@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.decision import TOP, categories_to_search, decide, probability_of
 from edge.types import UNFAMILIAR, Category, Decision, Hit, Match
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.inference.stages import Stages
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.gallery_drift import WINDOW, GalleryDrift, age_s, staleness
 from edge.recognition.loaded_models import LoadedModels
 from edge.types import Category, Decision, Hit

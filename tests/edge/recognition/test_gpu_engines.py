@@ -13,10 +13,10 @@ from edge.errors import EngineError, GpuError
 from edge.recognition.gpu_engines import GpuEngines
 from edge.telemetry.counters import Counters
 from edge.types import BuildProgress
+from tests.waiting import DEADLINE_S
 
 MODELS = [(Path("detector.onnx"), 1), (Path("embedder.onnx"), 4)]
 OPTIONS = BuildOptions(Path("cache"), TensorRtConfig())
-LIMIT_S = 60.0
 
 
 def bundle(name="one"):
@@ -42,7 +42,7 @@ class Builder:
         assert options is OPTIONS
         self.asked.append(models)
         progress(self.progress)
-        assert self.may_end.wait(LIMIT_S)
+        assert self.may_end.wait(DEADLINE_S)
         if self.error:
             raise self.error
         self.built |= set() if self.is_full else set(models)
@@ -78,7 +78,7 @@ def backend_of(gpu, name="one"):
 def wait_for_build(gpu):
     for thread in threading.enumerate():
         if thread.name == "engine-builder":
-            thread.join(LIMIT_S)
+            thread.join(DEADLINE_S)
 
 
 def test_built_engines_are_used(gpu, builder):

@@ -22,8 +22,7 @@ from edge.recognition.hot_swap import ActiveModels, ModelReloader, _start_buildi
 from edge.recognition.loaded_models import LoadedModels
 from tests.fakes_engine import FakeCounts
 from tests.store_samples import make_bundle, make_gallery, trusted
-
-DEADLINE_S = 60.0
+from tests.waiting import DEADLINE_S
 
 
 @pytest.fixture

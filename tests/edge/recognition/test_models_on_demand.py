@@ -11,7 +11,7 @@ from edge.engine_store.engine_store import EngineStore
 from edge.errors import EngineError, NotLoadedError
 from edge.inference.engine_choice import Resolved
 from edge.inference.stages import Classifier, Detector, Embedder, Stages
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.engine_states import engine_states, engine_totals
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import Pipeline

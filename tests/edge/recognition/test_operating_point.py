@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from edge.config.schema import GalleryConfig
 from edge.errors import BundleError
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.operating_point import at_operating_point
 
 RULE = OpenSet(

@@ -11,7 +11,7 @@ from edge.config.schema import CameraConfig, LineConfig, RecognitionConfig, Zone
 from edge.errors import EngineError
 from edge.finder.taught_search import TaughtQuery
 from edge.inference.stages import Classifier, Detector, Embedder, Localiser, Stages
-from edge.manifest import Head, OpenSet, SilhouetteRule
+from edge.manifest.embedder import Head, OpenSet, SilhouetteRule
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.pipeline import Pipeline
 from edge.silhouettes.rerank import silhouettes_for

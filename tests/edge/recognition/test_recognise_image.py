@@ -13,7 +13,7 @@ import pytest
 
 from edge.errors import PictureError
 from edge.inference.stages import Classifier, Embedder, Localiser
-from edge.manifest import Head, SilhouetteRule
+from edge.manifest.embedder import Head, SilhouetteRule
 from edge.recognition.recognise_image import (
     MAX_PIXELS,
     decode_upload,

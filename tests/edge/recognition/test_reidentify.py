@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.inference.stages import Embedder, Localiser, Stages
-from edge.manifest import OpenSet, SilhouetteRule
+from edge.manifest.embedder import OpenSet, SilhouetteRule
 from edge.recognition.camera_tracks import Observation, TrackState
 from edge.recognition.loaded_models import LoadedModels
 from edge.recognition.reidentify import Reidentifier

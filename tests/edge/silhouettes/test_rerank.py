@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.manifest import SilhouetteRule
+from edge.manifest.embedder import SilhouetteRule
 from edge.silhouettes.rerank import silhouettes_for
 from edge.silhouettes.silhouette import SIDE, align
 from edge.types import Hit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from edge.config.schema import CameraConfig, DeviceConfig, KioskConfig, UnknownsConfig
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from edge.recognition.pipeline import Result, TrackedObject
 from edge.recognition.tracker import Track
 from edge.telemetry.counters import Counters

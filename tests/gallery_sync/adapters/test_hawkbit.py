@@ -12,6 +12,7 @@ from gallery_sync.adapters.hawkbit import MOST_READS, SETTLE_S, Adapter, run
 from gallery_sync.adapters.hawkbit_client import open_client
 from gallery_sync.adapters.hawkbit_doors import World
 from gallery_sync.adapters.hawkbit_record import NAME, read_record
+from gallery_sync.cli import main
 from gallery_sync.device.permit import read_permit
 from tests.gallery_sync.adapters.ddi_server import CONTROLLER, TENANT, TOKEN, hawkbit
 from tests.gallery_sync.agent.samples import THREE
@@ -354,3 +355,11 @@ def test_pair_that_a_person_activated_is_no_success(bench):
     for _ in range(10):
         bench.turn()
     assert all(execution != "closed" for execution, *_ in action.history)
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "-1", "0", "1e9", "x"])
+def test_time_to_give_up_is_a_number_above_zero(hours, capsys):
+    """With another one, an action would fail at once, or never."""
+    with pytest.raises(SystemExit):
+        main(["hawkbit", "--url", "https://hawkbit.example.com", "--give-up-hours", hours])
+    assert "expected hours above 0" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -250,6 +251,26 @@ def test_archive_with_anything_but_a_repository_is_refused(mender, name, data):
     mender.payload = {"release.json": RELEASE_2, "repository.tar": archive({name: data})}
     assert mender.deploy() == "download failed"
     assert "expected files of a repository" in mender.said
+
+
+@pytest.mark.parametrize(
+    ("kept", "full", "reason"), [(15_000, False, "is no archive"), (None, True, "free some space")]
+)
+def test_archive_that_is_cut_or_has_no_room_leaves_nothing(mender, monkeypatch, kept, full, reason):
+    """Mender may take its time until it calls Cleanup, and the device needs its disk."""
+    whole = archive({"metadata/1.root.json": bytes(4000), "metadata/timestamp.json": bytes(20_000)})
+    mender.payload = {"release.json": RELEASE_2, "repository.tar": whole[:kept]}
+    if full:
+        monkeypatch.setattr("gallery_sync.adapters.mender_streams.shutil.copyfileobj", no_room)
+    mender.make_tree()
+    assert not mender.download()
+    assert reason in mender.said
+    assert not (mender.state_dir / "cache/mender").exists()
+
+
+def no_room(source, target, size):
+    target.write(source.read(100))
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_repository_in_the_artifact_is_verified_and_tried(tmp_path, two_releases):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -125,6 +127,16 @@ def test_damaged_blob_is_found_before_a_device_sees_the_release(tmp_path, layout
     with pytest.raises(SyncError, match="is damaged"):
         import_release(layout, tmp_path / "back")
     assert not (tmp_path / "back/metadata/timestamp.json").exists()
+
+
+@pytest.mark.parametrize("verb", ["export", "import"])
+def test_full_disk_is_named_where_it_is(tmp_path, layout, repo, verb, monkeypatch):
+    def no_room(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+
+    monkeypatch.setattr("gallery_sync.adapters.oci_layout.shutil.copyfile", no_room)
+    with pytest.raises(SyncError, match=rf"^{tmp_path}/small/.*No space left on device; free some space"):
+        export_release(repo, 2, tmp_path / "small") if verb == "export" else import_release(layout, tmp_path / "small")
 
 
 def test_timestamp_is_written_last(tmp_path, layout):

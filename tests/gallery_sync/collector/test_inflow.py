@@ -56,9 +56,9 @@ def test_device_that_reports_too_often_waits_and_its_newest_comes():
 
 def test_too_many_answers_are_dropped():
     waiting = Waiting()
-    for _ in range(40):
+    for _ in range(110):
         waiting.put("a", kind="answer")
-    assert len(waiting.take()) == 30
+    assert len(waiting.take(200)) == 100
     assert waiting.counters.total("dropped", kind="answer", reason="too_often") == 10
     waiting.now += 2.0
     waiting.put("a", kind="answer")

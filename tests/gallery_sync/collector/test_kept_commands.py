@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 import pytest
 
-from edge.errors import CommandError
+from edge.errors import CommandError, SyncError
 from gallery_sync.collector import records
 from gallery_sync.collector.commands import RESTART_CAMERA, Commands, NotSentError, Order
 from gallery_sync.collector.database import Database
 from gallery_sync.collector.messages import Arrived
 from gallery_sync.collector.queries import find_command, find_kept_commands
 from tests.gallery_sync.collector.collector_samples import NOW, Desk, answer, message, report
+from tests.gallery_sync.remote_hands.samples import Device
 
 
 class OneThread(Desk):
@@ -103,6 +105,46 @@ def test_command_without_an_answer_is_sent_again_at_the_next_connection(desk):
     assert (len(desk.link.sent), desk.state(command)) == (26, "failed")
 
 
+def test_connected_device_without_an_answer_gets_its_command_again(desk):
+    """The broker, the device or this server may have dropped the command or its answer."""
+    command, early = desk.order(), desk.now
+    desk.connect()
+    for moment, answered in ((599, False), (601, False), (1300, True)):
+        desk.link.sent.clear()
+        desk.now = early + moment
+        if answered:
+            desk.take(message(answer(command=command.id), "answer"))
+        desk.commands.send_again()
+        desk.commands.step(0.0)
+        assert desk.sent_ids() == ([command.id] if moment == 601 else [])
+
+
+def test_full_disk_holds_a_kept_command_up_no_longer_than_it_lasts(desk):
+    """The device stays connected, so nothing but the server brings it up again."""
+    kept = [desk.order().id for _ in range(3)]
+    call, failing = desk.writer.call, [False, True]
+
+    def fails(job, wait_s=0.0):
+        if failing and failing.pop(0):
+            raise SyncError("database or disk is full")
+        return call(job, wait_s)
+
+    desk.writer.call = fails
+    desk.connect()
+    assert (desk.sent_ids(), desk.count("command_failures")) == (kept[:1], 1)
+    desk.commands.try_again()
+    desk.commands.step(0.0)
+    assert set(desk.sent_ids()) == set(kept)
+
+
+def test_device_that_is_off_is_not_sent_its_command_again(desk):
+    desk.order()
+    desk.now += 3600
+    desk.commands.send_again()
+    desk.commands.step(0.0)
+    assert desk.link.sent == []
+
+
 def test_command_expires_and_is_not_sent_later(desk):
     command = desk.order(keep_s=60.0).id
     desk.now += 60
@@ -175,6 +217,23 @@ def test_kept_commands_of_a_device_are_bounded_and_outlive_newer_ones(desk):
     desk.link.sent.clear()
     desk.connect()
     assert sorted(desk.sent_ids()) == sorted(kept)
+
+
+def test_device_answers_all_that_was_kept_for_it(desk, tmp_path):
+    """All that may wait for a device arrives at once, and each takes long; the server takes all their answers."""
+    kept = [desk.order(verb="prove").id for _ in range(records.MOST_KEPT)]
+    device = Device(tmp_path)
+    device.may_end.clear()
+    desk.connect()
+    for _, fields in desk.link.sent:
+        device.send("prove", json.dumps(fields).encode())
+    device.may_end.set()
+    device.finish(2 * len(kept))
+    for fields in device.post.answered:
+        desk.inflow.put(message(fields, "answer"))
+    while desk.writer.step(0.0):
+        pass
+    assert [desk.state(one) for one in kept] == ["done"] * len(kept)
 
 
 def test_kept_command_outlives_what_the_server_knows_of_its_device(desk):

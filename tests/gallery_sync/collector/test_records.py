@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from gallery_sync.collector.queries import count_fleet
 from gallery_sync.collector.records import MOST_ANSWERS_TO_ONE, MOST_HISTORY
 from gallery_sync.fleet_client.show import device_table, device_text
 from gallery_sync.formats.reports import DeviceRow
+from gallery_sync.formats.rollouts import bucket_of
 from gallery_sync.rollouts.gates import judge, why_not_confirmed
 from tests.gallery_sync.collector.collector_samples import NOW, a_plan, a_try, answer, message, report
 
@@ -101,6 +103,24 @@ def test_silent_devices_are_forgotten_with_all_that_belongs_to_them(desk):
     assert desk.count("devices_forgotten") == 1
 
 
+def test_forgotten_device_that_reports_the_same_again_is_known_again(desk):
+    desk.take(message(report()), message(report("cam-2"), at=NOW + 80_000))
+    desk.now = NOW + 90_000
+    desk.take(Arrived("cam-2", "available", b"online", desk.now))
+    assert desk.device() is None
+    desk.take(message(report(), at=desk.now))
+    assert desk.device()["row"]["last_seen"] == desk.now
+    assert desk.writer.devices == len(desk.rows()) == 2
+
+
+def test_report_that_found_no_room_is_taken_once_there_is_some(desk, monkeypatch):
+    monkeypatch.setattr("gallery_sync.collector.writer.MOST_DEVICES", 1)
+    desk.take(message(report()), message(report("cam-2")))
+    monkeypatch.setattr("gallery_sync.collector.writer.MOST_DEVICES", 2)
+    desk.take(message(report("cam-2")))
+    assert [row["device"] for row in desk.rows()] == ["cam-1", "cam-2"]
+
+
 def test_answers_are_kept_bounded_and_only_of_their_device(desk):
     desk.take(message(report()), message(report("cam-2")))
     for number in range(MOST_ANSWERS_TO_ONE + 5):
@@ -115,6 +135,20 @@ def test_wrong_messages_are_counted_and_logged_once_a_device(desk, caplog):
     assert desk.count("wrong_messages", kind="reported", reason="invalid") == 5
     assert len([one for one in caplog.records if "ignored a message" in one.message]) == 1
     assert desk.rows() == []
+
+
+def test_disk_that_stays_full_is_logged_once_and_loses_no_report(desk, caplog, monkeypatch):
+    def full():
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as until_somebody_frees_space:
+        until_somebody_frees_space.setattr(desk.database, "writing", full)
+        desk.take(*(message(report(revision=number)) for number in range(1, 6)))
+        assert desk.count("store_failures", reason="disk") >= 5
+    desk.writer.step(0.0)
+    assert desk.device()["row"]["reported"]["revision"] == 5
+    assert [one.levelname for one in caplog.records] == ["ERROR", "WARNING"]
+    assert "can be written again" in caplog.text
 
 
 def test_too_many_devices_are_counted(desk, monkeypatch):
@@ -207,6 +241,17 @@ def test_rows_about_a_release_are_judged_as_whole_ones(desk, before, now, runnin
     narrow = [DeviceRow.model_validate(row) for row in desk.rows(about=(4, "b4", 2))]
     assert [judge(plan, row, desk.now) for row in whole] == [judge(plan, row, desk.now) for row in narrow]
     assert [why_not_confirmed(plan, row) for row in whole] == [why_not_confirmed(plan, row) for row in narrow]
+
+
+def test_devices_of_buckets_are_chosen_as_a_plan_chooses_them(desk):
+    desk.take(*(message(report(f"cam-{number}")) for number in range(40)))
+    salt, known = "0123456789abcdef", [row["device"] for row in desk.rows()]
+    for limit in (0, 3000, 10_000):
+        wanted = [one for one in known if bucket_of(salt, one) < limit]
+        assert [row["device"] for row in desk.rows(within=(salt, limit))] == wanted
+    assert 0 < len(desk.rows(within=(salt, 3000))) < 40
+    first = desk.rows(within=(salt, 3000), limit=2)
+    assert first + desk.rows(within=(salt, 3000), after=first[-1]["device"]) == desk.rows(within=(salt, 3000))
 
 
 def test_rows_about_a_release_leave_out_the_rest(desk):

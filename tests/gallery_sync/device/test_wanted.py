@@ -11,7 +11,7 @@ import pytest
 
 import edge
 from edge.errors import SyncError
-from edge.manifest import parse_manifest
+from edge.manifest.manifest import parse_manifest
 from gallery_sync.device.wanted import Known, RefusedError, read_wanted, runs_with
 from gallery_sync.formats.fields import ObjectRef
 from gallery_sync.transport.errors import ReleaseError

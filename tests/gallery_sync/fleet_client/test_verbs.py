@@ -9,9 +9,11 @@ import pytest
 
 from edge.errors import SyncError
 from gallery_sync.cli import main
+from gallery_sync.collector import commands
 from gallery_sync.collector.messages import Arrived
 from gallery_sync.collector.records import forget_old
 from gallery_sync.collector.serve import Options, broker_settings, read_account, read_token
+from gallery_sync.fleet_client import command_verbs
 from gallery_sync.fleet_client.client import FleetClient
 from gallery_sync.fleet_client.command_verbs import wait_for_answers
 from gallery_sync.fleet_client.show import WIDTH, age
@@ -147,6 +149,12 @@ def test_send_by_nobody_is_refused(answering, capsys):
     assert main(["send", "sync", "cam-1", "--by", " "]) == 1
     assert "found an empty name" in capsys.readouterr().err
     assert answering.sent == []
+
+
+def test_command_that_nobody_keeps_for_so_long_is_refused(answering, capsys):
+    assert main(["send", "sync", "cam-3", "--keep", "40d", "--by", "Ida"]) == 1
+    assert "--keep: found 40d, expected at most 30d" in capsys.readouterr().err
+    assert command_verbs.LONGEST_KEEP_S == commands.LONGEST_KEEP_S
 
 
 def test_command_to_a_device_that_is_off_is_listed_and_withdrawn(answering, capsys):

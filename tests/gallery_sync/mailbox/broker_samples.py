@@ -17,6 +17,7 @@ from gallery_sync.mailbox.mailbox import MqttMailbox
 from gallery_sync.mailbox.messages import Topics
 from gallery_sync.mailbox.numbers import Numbers
 from gallery_sync.mailbox.settings import Fleet
+from tests.waiting import DEADLINE_S
 
 TOPICS = Topics("cam-1", "shop")
 SETTINGS = MqttSettings("finesight-cam-1-agent", backoff_first_s=0.001, backoff_max_s=0.001)
@@ -79,7 +80,7 @@ class Broker:
 
     def wait_for(self, condition: Any, what: str) -> None:
         with self.changed:
-            assert self.changed.wait_for(condition, 10.0), what
+            assert self.changed.wait_for(condition, DEADLINE_S), what
 
     def reports(self) -> list[dict[str, Any]]:
         return [json.loads(payload) for topic, payload, _ in self.published if topic == TOPICS.reported]

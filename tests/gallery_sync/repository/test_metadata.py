@@ -6,9 +6,11 @@ from datetime import datetime, timezone
 import pytest
 
 from edge.errors import SyncError
+from gallery_sync.repository import files
 from gallery_sync.repository import metadata as module
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata, expiry_report
+from gallery_sync.repository.roles import commit
 from tests.signing_samples import GALLERY, LINE, MODEL, NOW, RELEASE, client, days, development, publish
 
 
@@ -281,7 +283,7 @@ class FailedError(Exception):
     pass
 
 
-def failing_at(monkeypatch, number: int, real=module.write_file) -> list[str]:
+def failing_at(monkeypatch, number: int, real=files.write_file) -> list[str]:
     written = []
 
     def write(path, data):
@@ -290,7 +292,8 @@ def failing_at(monkeypatch, number: int, real=module.write_file) -> list[str]:
         written.append(path.name)
         real(path, data)
 
-    monkeypatch.setattr(module, "write_file", write)
+    for writer in (module, commit):
+        monkeypatch.setattr(writer, "write_file", write)
     return written
 
 

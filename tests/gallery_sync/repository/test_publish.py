@@ -12,8 +12,9 @@ import pytest
 
 from edge.errors import BundleError, SyncError
 from gallery_sync.repository.ceremonies.ceremony import publish_draft, sign_draft
-from gallery_sync.repository.keys import HeldKey, KeyRing, RoleKeys
+from gallery_sync.repository.keys import KeyRing, RoleKeys
 from gallery_sync.repository.metadata import SignedMetadata
+from gallery_sync.repository.private_keys import HeldKey
 from gallery_sync.repository.publish import Demands, publish
 from gallery_sync.repository.upkeep.check import check_repository
 from tests.power_cut import IMAGES, PowerCut

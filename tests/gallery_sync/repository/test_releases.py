@@ -11,7 +11,8 @@ from edge.errors import SyncError
 from gallery_sync.cli import main
 from gallery_sync.formats.fields import object_path
 from gallery_sync.repository.folder import history_path
-from gallery_sync.repository.keys import HeldKey, KeyRing, RoleKeys
+from gallery_sync.repository.keys import KeyRing, RoleKeys
+from gallery_sync.repository.private_keys import HeldKey
 from gallery_sync.repository.publish import Demands
 from gallery_sync.repository.releases import compare_releases, list_releases, rollback, show_release, withdraw
 from gallery_sync.repository.upkeep.check import check_repository

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gallery_sync.formats.documents import Release
 from gallery_sync.formats.reports import DeviceRow, Quarantined, Reported, Running, Try
-from gallery_sync.formats.rollouts import Gates, Plan, Selector, Wave
-from gallery_sync.rollouts.fleet import Rows, UnreachableError
+from gallery_sync.formats.rollouts import Gates, Plan, Selector, Wave, bucket_of
+from gallery_sync.rollouts.fleet import Rows, UnreachableError, Within
 from gallery_sync.trust.clock import write_time
 
 APPROVED = datetime(2026, 11, 29, 12, tzinfo=timezone.utc)
@@ -80,10 +80,11 @@ class MemoryFleet:
         self.devices = {row.device: row for row in rows}
         self.is_down = False
 
-    def rows(self, line: str, about: Release | None = None) -> Rows:
+    def rows(self, line: str, about: Release | None = None, within: Within | None = None) -> Rows:
         if self.is_down:
             raise UnreachableError("nobody answers")
-        return Rows(tuple(row for row in self.devices.values() if row.line == line))
+        found = [row for row in self.devices.values() if row.line == line]
+        return Rows(tuple(row for row in found if within is None or bucket_of(within[0], row.device) < within[1]))
 
     def set(self, state: str, *devices: str, **changes: object) -> None:
         """Let devices be as far as a state says."""

@@ -13,12 +13,13 @@ from gallery_sync.formats.documents import bundle_target
 from gallery_sync.formats.fields import canonical_json
 from gallery_sync.formats.rollouts import parse_selector
 from gallery_sync.repository.folder import locked
-from gallery_sync.repository.keys import HeldKey, KeyRing, RoleKeys
+from gallery_sync.repository.keys import KeyRing, RoleKeys
 from gallery_sync.repository.metadata import SignedMetadata
-from gallery_sync.repository.metadata_draft import read_draft
+from gallery_sync.repository.private_keys import HeldKey
 from gallery_sync.repository.publish import publish
 from gallery_sync.repository.published import put_rollouts
 from gallery_sync.repository.releases import rollback
+from gallery_sync.repository.roles.draft import read_draft
 from gallery_sync.repository.upkeep.check import check_repository
 from gallery_sync.rollouts import audit, changes
 from gallery_sync.rollouts.changes import ChangedError, Desk

@@ -121,9 +121,9 @@ def test_pause_between_look_and_change_wins(repo, keys, controller, fleet, clock
     clock.pass_time(HOUR)
     rows = fleet.rows
 
-    def rows_while_somebody_pauses(line, about):
+    def rows_while_somebody_pauses(*query):
         changes.pause(Desk(repo, keys, "carol", clock.now), "stop")
-        return rows(line, about)
+        return rows(*query)
 
     fleet.rows = rows_while_somebody_pauses
     found = controller.look()

@@ -63,14 +63,19 @@ def test_all_pages_are_read_with_the_token(server):
     assert server.asked[0][1]["line"] == "demo"
 
 
-def test_rows_about_a_release_are_whole_at_an_earlier_server(server):
+@pytest.mark.parametrize("key", ["about", "within"])
+def test_rows_for_a_rollout_are_whole_at_an_earlier_server(server, key):
     """It refuses a key that it does not know; a rollout goes on while the server is not updated yet."""
-    release = a_plan().release
-    server.answer = lambda query: (400, b'{"error": "unknown key"}') if "about" in query else pages(query)
-    found = open_fleet(server.url, None).rows("demo", release)
+    plan = a_plan()
+    release = plan.release
+    server.answer = lambda query: (400, b'{"error": "unknown key"}') if key in query else pages(query)
+    found = open_fleet(server.url, None).rows("demo", release, plan.open_buckets())
     assert [row.device for row in found.rows] == [row.device for row in ROWS]
     about = f"{release.sequence},{release.bundle_id},{release.gallery_sequence}"
-    assert [query.get("about") for _, query, _ in server.asked] == [about, None, None, None]
+    within = ",".join(map(str, plan.open_buckets()))
+    assert [(query.get("about"), query.get("within")) for _, query, _ in server.asked] == [(about, within)] + [
+        (None, None)
+    ] * 3
 
 
 def test_unreadable_rows_are_counted_and_stop_no_other(server):

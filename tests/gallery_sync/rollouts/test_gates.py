@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gallery_sync.formats.reports import Running, Try
-from gallery_sync.formats.rollouts import BUCKETS, Gates, Pin, parse_selector
+from gallery_sync.formats.rollouts import BUCKETS, Gates, Pin, bucket_of, parse_selector
 from gallery_sync.rollouts.gates import WaveCount, count, decide, decide_blind, judge, opened
 from gallery_sync.trust.clock import write_time
 from tests.gallery_sync.rollouts.samples import APPROVED, RELEASE, START, a_plan, a_row
@@ -292,6 +292,15 @@ def test_reports_of_others_change_nothing(plan, rows, now):
         *(a_row(f"y{i}", "confirmed", report={"device": "d1"}) for i in range(5)),
     ]
     assert count(plan, rows, now) == count(plan, [*rows, *others], now)
+
+
+@settings(max_examples=60, deadline=None)
+@given(plans, rows_strategy, times)
+def test_devices_of_waves_that_are_not_open_change_no_decision(plan, rows, now):
+    """So nobody needs to ask for them."""
+    salt, limit = plan.open_buckets()
+    asked = [row for row in rows if bucket_of(salt, row.device) < limit]
+    assert decide(plan, count(plan, asked, now), now) == decide(plan, count(plan, rows, now), now)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,7 +13,7 @@ from edge.errors import SyncError
 from gallery_sync.device.choice import choose
 from gallery_sync.formats.documents import Release
 from gallery_sync.formats.reports import DeviceRow, Quarantined, Reported, Running, Try
-from gallery_sync.formats.rollouts import parse_selector
+from gallery_sync.formats.rollouts import bucket_of, parse_selector
 from gallery_sync.repository.upkeep.check import check_repository
 from gallery_sync.rollouts import audit, changes
 from gallery_sync.rollouts.changes import Desk
@@ -103,9 +103,10 @@ class World:
         self.devices = [Device(f"cam-{i}", "lab" if i % 4 == 0 else "shop", base) for i in range(24)]
         self.controller = Controller(repo, lambda: keys, self, lambda: self.now)
 
-    def rows(self, line, about=None):
+    def rows(self, line, about=None, within=("00" * 8, 10_000)):
         """Answer as the fleet's server."""
-        return Rows(tuple(device.row() for device in self.devices if device.last_seen))
+        found = [device.row() for device in self.devices if device.last_seen]
+        return Rows(tuple(row for row in found if bucket_of(within[0], row.device) < within[1]))
 
     @property
     def bob(self):

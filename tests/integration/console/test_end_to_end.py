@@ -18,12 +18,11 @@ from tests.console_samples import running_console
 from tests.console_story import Story, cut, read_photos
 from tests.integration.small_demo import DEMO, small_bundle
 from tests.sync_server import serving
-from tests.waiting import until
+from tests.waiting import LONG_DEADLINE_S, until
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("FINESIGHT_DATA", ROOT.parent / "shared/data"))
 PHOTOS, MINUTES = 8, 1.0  # benchmarks/console_story.py takes 30 and longer
-DEADLINE_S = 180.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 
@@ -71,7 +70,7 @@ def running_device(folder: Path, camera: Path) -> Iterator[Path]:
         stack.enter_context(
             background(folder / "agent.log", "gallery_sync.cli", "agent", "--state-dir", state, *policy)
         )
-        until((state / "current").exists, "the first release is active", DEADLINE_S)
+        until((state / "current").exists, "the first release is active", LONG_DEADLINE_S)
         stack.enter_context(background(folder / "edge.log", "edge", "run", "--config", folder / "device.yaml"))
         yield state
 
@@ -87,7 +86,9 @@ def tell(folder: Path, browser, count: int, minutes: float) -> Story:
     """Run the whole story; return it with what it measured."""
     photos = read_photos(DATA / "playing_cards/train", count)
     with running_device(folder, DEMO / "stream.mp4") as state:
-        until(lambda: (state / "agent.json").exists() and confirmed(state, 1), "release 1 is confirmed", DEADLINE_S)
+        until(
+            lambda: (state / "agent.json").exists() and confirmed(state, 1), "release 1 is confirmed", LONG_DEADLINE_S
+        )
         keys = folder / "repository.keys"
         settings = {"repository": folder / "repository", "keys": keys, "device": state}
         with running_console(folder / "console", **settings) as client, logged_in(browser, client) as page:
@@ -99,7 +100,7 @@ def tell(folder: Path, browser, count: int, minutes: float) -> Story:
             job = story.train("cards", minutes)
             story.evaluate(job)
             story.publish(job)
-            until(lambda: confirmed(state, 2), "the device confirmed what the console published", DEADLINE_S)
+            until(lambda: confirmed(state, 2), "the device confirmed what the console published", LONG_DEADLINE_S)
             story.lap("device takes it over")
             picture = folder / "query.png"
             name = cut(photos[0], 0, picture)

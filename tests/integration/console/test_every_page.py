@@ -11,6 +11,7 @@ import pytest
 from console.demo.build import build_demo
 from console.web.routes import ROUTES
 from tests.console_browser import logged_in
+from tests.console_galleries import read_gallery
 from tests.console_samples import running_console
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
@@ -39,6 +40,7 @@ def demo(tmp_path_factory):
     settings = {"repository": below / "repository", "keys": below / "repository.keys", "device": below / "state"}
     with running_console(folder, folders=(below / "pictures",), is_demo=True, **settings) as client:
         build_demo(client.services, say=lambda _: None)
+        read_gallery(client)  # while it is read, its pages load again
         yield client
 
 

@@ -25,6 +25,12 @@ _TRANSFER = """data => {
   return transfer;
 }"""
 
+_PASTE = """([kind, text]) => {
+  const clipboardData = new DataTransfer();
+  clipboardData.setData(kind, text);
+  document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true}));
+}"""
+
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
@@ -121,3 +127,22 @@ def is_over_the_object(page):
     x, y, wide, high = (float(shown.get_attribute(name)) for name in ("x", "y", "width", "height"))
     assert BOX[0] < x + wide / 2 < BOX[2]
     assert BOX[1] < y + high / 2 < BOX[3]
+
+
+def test_what_is_pasted_without_a_picture_is_answered(client, page):
+    page.goto(f"{client.url}/search")
+    expect(page.locator("#choose")).to_be_visible()
+    for kind, text in (("text/plain", "https://example.org/a.jpg"), ("text/html", "<img src='a.jpg'>")):
+        page.evaluate(_PASTE, [kind, text])
+    expect(page.locator(".toast.bad")).to_have_count(1)  # said once, however often
+    expect(page.locator(".toast.bad")).to_contain_text("The clipboard holds no picture")
+
+
+def test_a_new_picture_is_announced_before_it_is_read(client, page, frame):
+    page.goto(f"{client.url}/search")
+    page.set_input_files("#file", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"})
+    expect(page.locator("#problem")).to_contain_text("no picture")
+    page.evaluate("() => { window.createImageBitmap = () => new Promise(() => {}); }")  # a picture that takes for ever
+    page.set_input_files("#file", frame)
+    expect(page.locator("#state")).to_have_text("Reading the picture …")
+    expect(page.locator("#problem")).to_be_hidden()

@@ -38,7 +38,11 @@ def test_several_files_are_uploaded_and_a_bad_one_is_named(tmp_path, browser):
         page.keyboard.press("ArrowRight")
         page.wait_for_url("**/pictures/2")
         page.goto(f"{client.url}/sets/1")
-        page.click("[data-opens=delete-set]")
+        page.focus("[data-opens=delete-set]")
+        page.keyboard.down("Enter")
+        page.keyboard.down("Enter")  # held: repeats
+        page.keyboard.up("Enter")
+        expect(page.get_by_role("button", name="Keep it")).to_be_focused()
         expect(page.locator("#delete-set")).to_contain_text("6 picture files")
         page.click("#delete-set .danger")
         page.wait_for_url("**/sets")
@@ -64,3 +68,48 @@ def test_what_a_dialog_is_told_lies_in_front_of_it(tmp_path, browser):
         expect(page.locator("dialog[open] .toast.bad")).to_contain_text("You are logged out. Log in in another tab")
         page.locator(".toast.bad button").click()  # also in front of the dialog, which keeps what was typed
         expect(page.get_by_role("textbox", name="Name")).to_have_value("Freezer")
+
+
+def test_a_chosen_picture_whose_name_begins_with_a_dot_is_named(tmp_path, browser):
+    with running_console(tmp_path) as client, logged_in(browser, client) as page:
+        client.send("POST", "/api/v1/sets", {"name": "Shelf"})
+        page.goto(f"{client.url}/sets/1")
+        sent = [{"name": name, "mimeType": "image/jpeg", "buffer": picture(1)} for name in (".shelf.jpg", "._a.jpg")]
+        page.set_input_files("#files", sent)
+        expect(page.locator("#upload-says")).to_contain_text("0 added · 1 with a dot before the name left out")
+
+
+def test_a_dropped_link_is_explained_and_not_opened(tmp_path, browser):
+    drop = """(name) => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.setData("text/uri-list", "https://example.org/a.jpg");
+      const event = new DragEvent(name, {dataTransfer, bubbles: true, cancelable: true});
+      document.body.dispatchEvent(event);
+      return event.defaultPrevented;
+    }"""
+    with running_console(tmp_path) as client, logged_in(browser, client) as page:
+        client.send("POST", "/api/v1/sets", {"name": "Shelf"})
+        page.goto(f"{client.url}/sets/1")
+        assert page.evaluate(drop, "dragover")
+        assert page.evaluate(drop, "drop")
+        expect(page.locator(".toast.bad")).to_contain_text("There is no file in it")
+
+
+def test_what_is_sent_twice_while_it_waits_is_done_once(tmp_path, browser):
+    sent = []
+    with running_console(tmp_path) as client, logged_in(browser, client) as page:
+        client.send("POST", "/api/v1/sets", {"name": "Shelf"})
+        client.upload("/api/v1/sets/1/pictures", {"a.jpg": picture(1)})
+        page.goto(f"{client.url}/exchange/1")
+        page.route("**/exports", lambda route: sent.append(route))  # noqa: PLW0108  no built-in; held
+        with page.expect_request("**/exports"):
+            page.get_by_role("button", name="Export").press("Enter")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")
+        with page.expect_download():
+            sent[0].continue_()
+        page.evaluate("fetch('/api/v1/sets').then((answer) => answer.text())")
+        assert len(sent) == 1
+        with page.expect_request("**/exports"):  # the next one is sent again
+            page.keyboard.press("Enter")
+        page.unroute_all(behavior="ignoreErrors")

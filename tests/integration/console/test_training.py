@@ -10,7 +10,8 @@ from playwright.sync_api import expect
 
 from tests.console_browser import logged_in
 from tests.console_samples import running_console
-from tests.console_training import WAIT_S, fake_trainer, fruit_set
+from tests.console_training import fake_trainer, fruit_set
+from tests.waiting import DEADLINE_S
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
@@ -100,7 +101,7 @@ def test_two_runs_are_compared(browser, client):
         body = {"sets": [1], "name": f"Run {epochs}", "recipe": "embedder", "epochs": epochs, "weights": "none"}
         job_id = client.send("POST", "/api/v1/training/recipe", body).json["id"]
         (jobs.find(job_id).folder / "go").touch()
-        assert jobs.wait(job_id, WAIT_S).state == "done"
+        assert jobs.wait(job_id, DEADLINE_S).state == "done"
     with logged_in(browser, client) as page:
         page.goto(f"{client.url}/training")
         expect(page.get_by_role("button", name="Compare")).to_be_disabled()

@@ -11,7 +11,7 @@ from edge.build import load_models
 from edge.bundle.bundle import read_bundle
 from edge.config.schema import EngineConfig
 from edge.errors import BundleError
-from edge.manifest import Head
+from edge.manifest.embedder import Head
 from quantize import cli
 from quantize.build_network import Policy, build_network
 from quantize.bundle import pack

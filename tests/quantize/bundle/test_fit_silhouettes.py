@@ -1,14 +1,24 @@
 """Fitting the weight of silhouettes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from edge.manifest import SilhouetteRule
+from edge.manifest.embedder import SilhouetteRule
 from edge.silhouettes.rerank import RERANKED, silhouettes_for
 from edge.silhouettes.silhouette import SIDE
 from edge.types import Hit
-from quantize.bundle.fit_silhouettes import OFF, Similarities, fit_rule, similarities
+from quantize.bundle.fit_silhouettes import (
+    OFF,
+    LabelledSilhouettes,
+    Similarities,
+    fit_categories,
+    fit_rule,
+    similarities,
+)
 from quantize.open_set.score_crops import rerank_scores
+from quantize.pictures import Sample
 
 ITEMS = ("a", "b", "c")
 
@@ -54,6 +64,15 @@ def test_named_mode_is_used_whether_it_pays_or_not(mode):
     assert (fit.rule.mode, fit.rule.counts, fit.pays) == (mode, True, False)
     assert fit.row()["forced"] is True
     assert fit_rule(lookalikes(60, separable=True), mode).pays is (mode != "aligned")
+
+
+@pytest.mark.parametrize(("mode", "categories"), [("iou_only", {"can", "jar"}), ("aligned", {"can"}), (None, {"can"})])
+def test_named_mode_without_a_weight_needs_no_held_out_crops(mode, categories):
+    crops = [Sample(Path("1.jpg"), "1.jpg", split="val", category="can", item=item) for item in ("a", "b")]
+    known = LabelledSilhouettes(crops, rows(0.0, 1.0), [bar(4), bar(20)])
+    fits = fit_categories(["can", "jar"], known, known, 0.5, mode)
+    assert set(fits) == categories
+    assert all(fit.forced and fit.rule.mode == mode for fit in fits.values() if mode)
 
 
 def test_overlap_alone_has_no_weight_to_fit():

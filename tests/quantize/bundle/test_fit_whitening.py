@@ -8,7 +8,8 @@ import pytest
 from edge.errors import QuantizeError
 from edge.gallery.item_vectors import shrink_to_centroid
 from edge.inference.stages import load_stages
-from edge.manifest import embedding_space_id, parse_manifest, whitened_space_id
+from edge.manifest.manifest import parse_manifest
+from edge.manifest.space_id import embedding_space_id, whitened_space_id
 from quantize.build_network import Policy, build_network
 from quantize.bundle import pack
 from quantize.bundle.fit_whitening import LabelledVectors, fit_map, measure_gain, shrinkage_for

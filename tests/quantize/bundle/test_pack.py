@@ -11,7 +11,8 @@ from onnx import numpy_helper
 from edge.bundle.golden_probes import run_probes
 from edge.errors import QuantizeError
 from edge.inference.stages import load_stages
-from edge.manifest import embedding_space_id, parse_manifest
+from edge.manifest.manifest import parse_manifest
+from edge.manifest.space_id import embedding_space_id
 from edge.telemetry.timing import Timings
 from quantize import build_network as build
 from quantize import cli

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.errors import QuantizeError
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from quantize.forms import ort_u8, sensitivity, weights
 from quantize.forms.calibrate import collect_histograms
 from quantize.forms.output_error import output_error

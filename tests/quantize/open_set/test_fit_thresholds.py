@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.types import Category
 from quantize.open_set.fit_thresholds import fit_thresholds, is_enough
 from quantize.open_set.leave_items_out import ScoredCrop, leave_items_out

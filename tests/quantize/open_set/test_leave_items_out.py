@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.manifest import OpenSet
+from edge.manifest.embedder import OpenSet
 from edge.recognition.decision import decide
 from edge.types import Category, Hit
 from quantize.open_set.leave_items_out import ScoredCrop, leave_items_out

@@ -7,8 +7,8 @@ import pytest
 
 from edge.errors import QuantizeError
 from edge.types import Category
-from quantize.open_set.fit_thresholds import fit_thresholds
-from quantize.open_set.leave_items_out import ScoredCrop, leave_items_out
+from quantize.open_set.fit_thresholds import fit_thresholds, is_accepted
+from quantize.open_set.leave_items_out import Predictions, ScoredCrop, leave_items_out
 from quantize.open_set.risk import RiskSearch, fewest_pictures, upper_limit
 
 ITEMS = {"box": [f"box-{n}" for n in range(20)]}
@@ -75,6 +75,22 @@ def test_promise_holds_on_pictures_that_were_not_fitted_on():
         assert named.mean() > 0.1
         broken += bool((~fresh.correct[named]).mean() > 0.05)
     assert broken <= 1
+
+
+@pytest.mark.parametrize("sure", [0.1, 0.3, 1.0])
+def test_promise_holds_for_what_a_device_names_of_unlikely_categories(sure):
+    """Empty places: their category is unlikely, and their nearest item a little below the items of the gallery."""
+    rng = np.random.default_rng(5)
+    scores = np.r_[rng.normal(0.75, 0.08, 900), rng.normal(0.5, 0.08, 600)]
+    right = np.arange(1500) < 900
+    names = np.full(1500, "box")
+    asked = Predictions(np.arange(1500), names, names, names, np.where(right, 1.0, sure), scores, right, right)
+    for risk, at in fit_thresholds(asked, ["box"])["box"].open_set.risk_points.items():
+        rule = fit_thresholds(asked, ["box"], risk=float(risk))["box"].open_set
+        assert rule.threshold == at
+        named = is_accepted(rule, asked)
+        assert named.mean() > 0.3
+        assert (~right[named]).mean() <= float(risk)
 
 
 def test_every_bundle_has_the_risks_that_its_pictures_show():

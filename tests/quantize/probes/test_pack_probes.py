@@ -10,7 +10,7 @@ from edge.errors import BundleError
 from edge.imaging.image import encode_image
 from edge.inference.engine import open_engine
 from edge.inference.stages import Detector
-from edge.manifest import SceneProbe, parse_manifest
+from edge.manifest.manifest import SceneProbe, parse_manifest
 from quantize import cli
 from quantize.dataset import read_scenes
 from quantize.network_spec import model_entry

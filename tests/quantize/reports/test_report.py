@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from edge.durable import sha256_of
 from edge.errors import BundleError, QuantizeError
 from edge.inference.engine_choice import EngineChoice, choice_path, write_choice
-from edge.manifest import parse_manifest
+from edge.manifest.manifest import parse_manifest
 from edge.types import Image
 from quantize import cli
 from quantize.reports.accuracy import SHOWN, Flip

@@ -20,7 +20,9 @@ from edge.gallery.attributes import read_attributes
 from edge.gallery.store import read_category, read_silhouettes, read_thumbnail
 from edge.imaging.image import decode_image, encode_image
 from edge.inference.postprocess import unit_rows
-from edge.manifest import Head, Preprocess, embedding_space_id
+from edge.manifest.embedder import Head
+from edge.manifest.model import Preprocess
+from edge.manifest.space_id import embedding_space_id
 from edge.recogniser import Recogniser
 from edge.silhouettes.silhouette import cells
 from tests.trainer.toy import write_crops

@@ -8,7 +8,7 @@ import torch
 
 from edge.imaging.image import read_image
 from edge.inference.preprocess import to_batch, to_canvas
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from tests.trainer.toy import write_crops
 from trainer.data.augment import (
     augment_crop,

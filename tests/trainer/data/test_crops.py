@@ -8,7 +8,7 @@ import torch
 
 from edge.errors import TrainError
 from edge.imaging.image import encode_image
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from tests.trainer.toy import write_crops, write_index
 from trainer.data.augment import canvases_to_input
 from trainer.data.crops import load_crops, recalibrate_bn, recompute_bn_statistics

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edge.errors import TrainError
-from edge.manifest import OpenSet, Preprocess
+from edge.manifest.embedder import OpenSet
+from edge.manifest.model import Preprocess
 from tests.trainer.catalogue.test_embed_gallery import write_bundle
 from tests.trainer.toy import write_crops, write_scenes
 from trainer.data.detection_sample import DetectionSample

@@ -160,6 +160,36 @@ def test_newest_revision_counts(desk):
     assert [label for _, label, _ in desk.index()] == ["Oat flakes 2"] * 3
 
 
+@pytest.mark.parametrize("is_applied", [True, False])
+def test_item_that_was_taught_again_is_decided_on_again(desk, is_applied):
+    """Nobody has seen its new pictures and its new name."""
+    put(desk.inbox, "kiosk-1", taught(revision=1, label="Oat flaks"))
+    put(desk.inbox, "kiosk-1", taught(number=2, seeds=(5, 6)))
+    desk.take()
+    desk.decide(taught="new Rolled oats")
+    if is_applied:
+        desk.apply()
+    put(desk.inbox, "kiosk-1", taught(revision=2, seeds=(1, 2, 3), label="Oat flakes"))
+    answer = desk.take()
+    assert (answer["taught"], answer["taught_again"], answer["to_review"]) == (1, 1, 1 if is_applied else 2)
+    (row,) = (row for row in desk.rows() if row["group"] == "taught-000000000001")
+    assert (row["decision"], row["label"], row["pictures"]) == ("", "Oat flakes", "3")
+    desk.apply()
+    assert {label for _, label, _ in desk.index()} == {"Oat flakes", "Rolled oats"}
+
+
+@pytest.mark.parametrize("changes", [{"revision": 1}, {"revision": 2}, {"revision": 1, "label": "Older words"}])
+def test_decision_outlives_uploads_that_change_nothing(desk, changes):
+    """A device that lost the answer to its upload, or that an older copy of the disk was put into, sends it again."""
+    put(desk.inbox, "kiosk-1", taught(revision=2 if "label" in changes else 1))
+    desk.take()
+    desk.decide(taught="reject")
+    desk.apply()
+    put(desk.inbox, "kiosk-1", ("again.zip", taught(**changes, taught_at="2026-02-02T00:00:00Z")[1]))
+    answer = desk.take()
+    assert (answer["taught_again"], answer["to_review"]) == (0, 0)
+
+
 def test_id_belongs_to_the_device_that_taught_it(desk):
     put(desk.inbox, "kiosk-1", taught())
     desk.take()

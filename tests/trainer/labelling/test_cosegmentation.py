@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edge.errors import TrainError
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from tests.trainer.toy import BACKBONE
 from trainer.labelling.cosegmentation import colocalise, load_feature_extractor
 from trainer.models.backbone import create_trunk

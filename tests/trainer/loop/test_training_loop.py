@@ -217,7 +217,7 @@ def test_missing_gpu_is_an_error(monkeypatch):
 
 
 def test_cell_learns_the_smallest_box_around_it():
-    from edge.manifest import Preprocess
+    from edge.manifest.model import Preprocess
 
     cells = detector.cells_of(Preprocess(width=64, height=64), [8, 16])
     boxes = np.array([[0, 0, 64, 64], [20, 20, 36, 36]], np.float32)

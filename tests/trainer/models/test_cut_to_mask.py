@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from trainer.models.cut_to_mask import CutToMask
 
 SPEC = Preprocess(width=64, height=64, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))

@@ -10,7 +10,7 @@ import torch
 
 from edge.finder.correlate import build_query, heat_maps
 from edge.finder_shape import FinderShape
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from trainer.models.backbone import create_trunk
 from trainer.models.finder_network import Finder, correlate
 

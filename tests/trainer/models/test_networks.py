@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from edge.errors import TrainError
 from edge.finder_shape import FinderShape
 from edge.inference.postprocess import decode_ltrb
-from edge.manifest import Head, Preprocess
+from edge.manifest.embedder import Head
+from edge.manifest.model import Preprocess
 from trainer.models.backbone import create_trunk
 from trainer.models.networks import ModelCard, build_model, freeze_parts, load_model, pool_grid, save_model
 from trainer.recipe_parts import Backbone

@@ -9,7 +9,7 @@ import torch
 
 from edge.errors import TrainError
 from edge.imaging.image import decode_mask, encode_image, read_image
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from trainer.cli import main
 from trainer.models.networks import ModelCard, build_model, save_model
 from trainer.pasting.cutout_command import matted_cutout, on_white

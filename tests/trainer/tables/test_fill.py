@@ -40,6 +40,19 @@ def test_a_stopped_table_goes_on_where_it_was(tmp_path):
     assert measured == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
 
+def test_a_row_that_fails_leaves_a_report_of_the_others(tmp_path):
+    def fails(request, method, seed, folder):
+        if method == "b":
+            raise TrainError("b: no such weights")
+        return table_of([]).measure(request, method, seed, folder)
+
+    with pytest.raises(TrainError, match="no such weights"):
+        fill_table(replace(table_of([]), measure=fails), Request(tmp_path, tmp_path / "out"), [0], None)
+    report = json.loads((tmp_path / "out/table.json").read_text())
+    assert [row["method"] for row in report["rows"]] == ["a"]
+    assert "| a | 1 | 0.500 |" in (tmp_path / "out/table.md").read_text()
+
+
 def test_rows_and_seeds_of_earlier_calls_stay(tmp_path):
     request = Request(tmp_path / "data", tmp_path / "out")
     fill_table(table_of([]), request, [0, 1], ["b"])

@@ -9,7 +9,7 @@ import torch
 from dataset_formats.records import Sample
 from edge.errors import TrainError
 from edge.imaging.image import encode_image
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from trainer.tables import retrieval_measures as module
 from trainer.tables.retrieval_measures import measure_names, retrieval_measures
 from trainer.tables.trained_vectors import vectors_of

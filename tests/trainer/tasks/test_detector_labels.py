@@ -15,7 +15,7 @@ from dataset_formats.coco.reader import write_coco
 from dataset_formats.records import Annotation, NamedBox
 from edge.errors import TrainError
 from edge.imaging.image import encode_image
-from edge.manifest import Preprocess
+from edge.manifest.model import Preprocess
 from trainer.data.dataset import read_scenes
 from trainer.evaluation import evaluate_models
 from trainer.evaluation.evaluate_models import evaluate_detector

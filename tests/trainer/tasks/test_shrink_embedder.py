@@ -8,7 +8,8 @@ import torch
 
 from edge.errors import TrainError
 from edge.gallery.cut import cut_vectors
-from edge.manifest import Head, Preprocess
+from edge.manifest.embedder import Head
+from edge.manifest.model import Preprocess
 from trainer.models.networks import ModelCard, build_model, load_model, save_model
 from trainer.tasks.shrink_embedder import shrink_embedder, truncate_vectors
 

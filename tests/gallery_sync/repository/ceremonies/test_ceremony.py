@@ -10,7 +10,7 @@ from gallery_sync.repository.ceremonies.ceremony import describe, publish_draft,
 from gallery_sync.repository.ceremonies.rotate import rotate
 from gallery_sync.repository.keys import KeyRing, RoleKeys
 from gallery_sync.repository.metadata import SignedMetadata
-from gallery_sync.repository.metadata_draft import read_draft
+from gallery_sync.repository.roles.draft import read_draft
 from tests.signing_samples import (
     GALLERY,
     MODEL,

@@ -7,11 +7,11 @@ import pytest
 from tuf.api.exceptions import RepositoryError
 
 from edge.errors import SyncError
-from gallery_sync.repository import metadata as module
 from gallery_sync.repository.ceremonies.ceremony import publish_draft, sign_draft
 from gallery_sync.repository.ceremonies.rotate import KeyChange, list_keys, refresh, rotate
 from gallery_sync.repository.keys import KeyRing
 from gallery_sync.repository.metadata import SignedMetadata
+from gallery_sync.repository.roles import commit as module
 from tests.power_cut import PowerCut
 from tests.signing_samples import (
     GALLERY,

@@ -13,7 +13,8 @@ import pytest
 
 from edge.errors import SyncError
 from gallery_sync.cli import main
-from gallery_sync.repository.keys import HeldKey, KeyRing, RoleKeys
+from gallery_sync.repository.keys import KeyRing, RoleKeys
+from gallery_sync.repository.private_keys import HeldKey
 from gallery_sync.repository.publish import publish
 from gallery_sync.repository.releases import rollback, withdraw
 from gallery_sync.repository.upkeep.check import check_repository

@@ -93,6 +93,21 @@ def read_about(repo: Path) -> About:
     return parse(About, read_file(path, 64 << 10, WAY_OUT), str(path))
 
 
+def make_about(line: str, policy: str, offline_days: int) -> About:
+    """Make what a repository is for, from what a person gave.
+
+    Raises:
+        SyncError: a value is wrong.
+    """
+    try:
+        return About.model_validate({"line": line, "policy": policy, "offline_days": offline_days})
+    except ValueError as error:
+        raise SyncError(
+            f"found line {one_line(line)!r}, policy {one_line(policy)!r} and {offline_days} days; expected a line of "
+            "letters, digits, '.', '_' and '-', the policy online or offline, and 90 to 365 days"
+        ) from error
+
+
 def about_bytes(about: About) -> bytes:
     """Return the content of `repository.json`."""
     return (json.dumps(about.model_dump(by_alias=True), indent=1) + "\n").encode()

@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import BundleError
-from edge.manifest import Head, Preprocess, embedding_space_id, parse_manifest
+from edge.manifest.embedder import Head
+from edge.manifest.manifest import parse_manifest
+from edge.manifest.model import Preprocess
+from edge.manifest.space_id import embedding_space_id
 
 PREPROCESS = {"width": 96, "height": 96}
 MODEL = {"input_name": "image", "output_names": ["out"], "preprocess": PREPROCESS, "ship": "fp32"}
@@ -432,4 +435,4 @@ def test_document_that_harms_the_reader_is_rejected(text, message):
 
 
 def test_shipped_bundle_is_accepted():
-    assert parse_manifest((Path(__file__).parents[2] / "demo/bundle/bundle.json").read_bytes(), "demo").probes
+    assert parse_manifest((Path(__file__).parents[3] / "demo/bundle/bundle.json").read_bytes(), "demo").probes

@@ -29,8 +29,10 @@ from edge.errors import SyncError, first_validation_error, one_line
 from edge.strict_json import parse_json
 from gallery_sync.formats.fields import Count, Document, Time
 from gallery_sync.repository.files import read_file
-from gallery_sync.repository.keys import KeyRing, key_label, sign
-from gallery_sync.repository.metadata_state import About, State, read_metadata
+from gallery_sync.repository.keys import KeyRing
+from gallery_sync.repository.private_keys import sign
+from gallery_sync.repository.public_keys import key_label
+from gallery_sync.repository.roles.state import About, State, read_metadata
 
 LARGEST_DRAFT_BYTES = 64 << 20
 _KINDS: dict[str, Any] = {"root": Root}

@@ -17,8 +17,9 @@ from edge.errors import SyncError, one_line
 from gallery_sync.formats.config import is_config
 from gallery_sync.formats.documents import release_target
 from gallery_sync.formats.rollouts import rollouts_target
-from gallery_sync.repository.keys import HeldKey, KeyRing
-from gallery_sync.repository.metadata_state import DELEGATED_ROLES, TOP_ROLES
+from gallery_sync.repository.keys import KeyRing
+from gallery_sync.repository.private_keys import HeldKey
+from gallery_sync.repository.roles.state import DELEGATED_ROLES, TOP_ROLES
 
 _DELEGATIONS: dict[str, dict[str, Any]] = {
     "models": {"terminating": True, "paths": ["models/*/*"]},

@@ -22,8 +22,10 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot
 from tuf.api.metadata import Timestamp as TimestampRole
 
 from edge.errors import SyncError
-from gallery_sync.repository.keys import KeyRing, key_label, sign
-from gallery_sync.repository.metadata_state import (
+from gallery_sync.repository.keys import KeyRing
+from gallery_sync.repository.private_keys import sign
+from gallery_sync.repository.public_keys import key_label
+from gallery_sync.repository.roles.state import (
     DELEGATED_ROLES,
     ISSUED_FIELD,
     LARGEST_BYTES,
