@@ -40,7 +40,7 @@ def program() -> NoReturn:
     # A plug-in of another package could change what a bundle may hold; the search for one looks at every package.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     # Read when numpy is loaded. Networks and cameras use the cores, and the second thread of a small product waits for
-    # one: 4 vectors of 384 numbers, busy machine: 0.1 ms with one thread, 84 ms with two (docs/results/whitening.md).
+    # one: 4 vectors of 1280 numbers, busy machine: 1.1 ms with one thread, 122 with two (docs/results/whitening.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         status = main()

@@ -94,15 +94,21 @@ def find_jpeg_damage(data: bytes) -> tuple[str, str] | None:
 def _damage_in_scans(data: bytes, jpeg: JpegParts) -> tuple[str, str] | None:
     warning = _first_warning(data)
     if warning and _IN_HEADER.search(warning):  # outside the coded picture: look again without it
-        warning = _first_warning(b"".join([b"\xff\xd8", *jpeg.segments, b"\xff\xd9"]))
+        warning = _first_warning(_plain(jpeg))
     surplus = 0
     if warning and (found := _SURPLUS.search(warning)) and found[2] == "d9":
         surplus = int(found[1])
         if surplus <= _PADDING_BYTES or not data[jpeg.end - surplus : jpeg.end].strip(b"\0"):
-            warning = None
+            warning = _first_warning(_plain(jpeg, surplus))  # it may hide that restart intervals are missing
     if warning and not _NO_DAMAGE.search(warning):
         return "truncated" if "remature end" in warning else "broken", f"is damaged ({warning})"
     return ("broken", "has a zeroed part") if has_hole(data, jpeg, surplus) else None
+
+
+def _plain(jpeg: JpegParts, surplus: int = 0) -> bytes:
+    """Return a JPEG of the parts that decoding needs, without some bytes at the end of the coded picture."""
+    coded = b"".join([b"\xff\xd8", *jpeg.segments])
+    return coded[: len(coded) - surplus] + b"\xff\xd9"
 
 
 def parse_jpeg(data: bytes) -> JpegParts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import sys
 import zlib
@@ -131,6 +132,14 @@ def test_damage_behind_a_harmless_oddity_is_found():
 def test_zeros_that_replace_the_end_of_a_jpeg_are_damage():
     cut = len(BASELINE) * 4 // 5
     assert refusal(BASELINE[:cut] + bytes(len(BASELINE) - cut) + END).reason in {"truncated", "broken"}
+
+
+def test_zeros_that_replace_the_last_restart_intervals_are_damage():
+    data = JPEGS["restarts"]
+    markers = [found.start() for found in re.finditer(b"\xff[\xd0-\xd7]", data) if found.start() > first_scan(data)]
+    for lost in (markers[-1], markers[-1] + 1, markers[-1] + 3, markers[len(markers) // 2]):
+        zeroed = data[:lost] + bytes(len(data) - len(END) - lost) + END
+        assert refusal(zeroed).reason in {"truncated", "broken"}
 
 
 @settings(derandomize=True, max_examples=150, deadline=None)
