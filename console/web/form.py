@@ -30,9 +30,7 @@ _MAX_HEADERS, _MAX_HEADER_BYTES = 8, 4096  # of one part
 _CHECK_BYTES = 16 * 1024**2  # how often the free space is looked at
 _NAME_CHARACTERS = 255
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 5.1.1
-_ESCAPED = re.compile(
-    "%(22|0D|0A)"
-)  # what browsers escape in a file name, and nothing else (HTML, "multipart/form-data")
+_ESCAPED = re.compile("%(22|0D|0A)")  # all that browsers escape in a file name (HTML, "multipart/form-data")
 _SILENT = logging.Logger(__name__, logging.CRITICAL + 1)  # noqa: LOG001  the sender gets the error, not the log
 
 

@@ -35,7 +35,8 @@ WALL_CLOCK_READERS = {
     "choose_engines": "when the engines were chosen, for people",
     "camera_probe": "the offset of a camera's clock",
     "recorder": "the name of a run's folder",
-    "runtime": "the time of a report",
+    "health_reporter": "the time of a report, and the age of the gallery, for people",
+    "runtime": "when it started, for the agent's report",
     "support_bundle": "the times of packed files",
 }
 
