@@ -58,8 +58,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fleet-collector-", dir=arguments.keep) as folder:
         if arguments.look_only:
             report = json.loads(out.read_text()) | {"look": measure_look(Path(folder), arguments.devices)}
-        else:
-            report = measure(Path(folder), arguments.devices, arguments.rounds) | {"load_1_min": os.getloadavg()[0]}
+            print(json.dumps(report["look"], indent=1))
+            out.write_text(json.dumps(report, indent=1) + "\n")  # date and machine are those of the rest
+            return
+        report = measure(Path(folder), arguments.devices, arguments.rounds) | {"load_1_min": os.getloadavg()[0]}
     rig.write_report(report, out)
 
 
@@ -72,9 +74,11 @@ def measure_look(folder: Path, devices: int) -> dict[str, Any]:
 
 
 def looks(fleet: Fleet) -> dict[str, Any]:
-    """Return how long each kind of look takes, and the load of the machine meanwhile."""
+    """Return how long each kind of look takes, when that was, and the load of the machine meanwhile."""
+    from gallery_sync.command_line import utc_now
+
     found = {"canary": fleet.look(500), "narrow": fleet.look(), "whole": fleet.look(whole=True)}
-    return found | {"load_1_min": round(os.getloadavg()[0], 1)}
+    return found | {"date": utc_now().date().isoformat(), "load_1_min": round(os.getloadavg()[0], 1)}
 
 
 def measure(folder: Path, devices: int, rounds: int) -> dict[str, Any]:
@@ -209,7 +213,8 @@ class Fleet:
         )  # fmt: skip
         door = open_fleet(f"http://127.0.0.1:{self.server.port}", None)
         started, used = time.monotonic(), time.process_time()
-        rows = door.rows("shop", *((None, None) if whole else (release, plan.open_buckets()))).rows
+        about, within = (None, None) if whole else (release, plan.open_buckets())
+        rows = door.rows("shop", about, within).rows
         decide(plan, count(plan, rows, NOW), NOW)
         took, used = time.monotonic() - started, time.process_time() - used
         return {"devices": len(rows), "s": round(took, 2), "cpu_s": round(used, 2)}

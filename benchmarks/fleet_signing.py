@@ -77,7 +77,7 @@ def measure_publishing(folder: Path) -> dict[str, Any]:
     timed("init", demo, "--line", "shop", "--development")
     first_s = timed("publish", demo, "--bundle", ROOT / "demo/bundle", "--gallery", ROOT / "demo/gallery")
     bundle = noise_catalogue.make_bundle(folder / "bundle")
-    pictures = noise_catalogue.Pictures(folder)
+    pictures = noise_catalogue.Pictures()
     gallery = noise_catalogue.make_gallery(folder, pictures)
     timed("init", repo, "--line", "bench", "--development")
     items_s = timed("publish", repo, "--bundle", bundle, "--gallery", gallery)

@@ -49,7 +49,6 @@ from benchmarks.noise_catalogue import (  # noqa: E402
     make_bundle,
     make_gallery,
     make_repository,
-    now,
     publish,
 )
 from benchmarks.noisy_models import DEMO, noisy_bundle  # noqa: E402
@@ -62,6 +61,7 @@ from benchmarks.running_device import (  # noqa: E402
     running,
     wait_for,
 )
+from gallery_sync.command_line import utc_now  # noqa: E402
 
 ADDED, DELETED = 100, 50
 LOOK_S = 0.04  # between two look-ups of a new item
@@ -107,7 +107,7 @@ def measure(folder: Path, checks: int, rounds: int) -> dict[str, Any]:
     """Return the report, without machine and date."""
     from tests.sync_server import serving
 
-    repo, state, pictures = folder / "repo", folder / "state", Pictures(folder)
+    repo, state, pictures = folder / "repo", folder / "state", Pictures()
     keys = make_repository(repo)
     publish(repo, keys, bundle_folder=make_bundle(folder / "bundle"), gallery_folder=make_gallery(folder, pictures))
     with serving(repo, keep_alive=True) as server, counting(server) as wire:
@@ -227,7 +227,7 @@ def one_delta(published: Published, device: Device, turn: int) -> dict[str, Any]
     changed = sum(map(content_bytes, upserts)) + sum(len(one.item_id) for one in deletes)
     before = wire.snapshot()
     wanted, picture = pictures.item(new[-1]), pictures.encoded(new[-1])
-    publish_gallery_change(published.repo, published.keys, now(), {CATEGORY: {SPACE: [*upserts, *deletes]}})
+    publish_gallery_change(published.repo, published.keys, utc_now(), {CATEGORY: {SPACE: [*upserts, *deletes]}})
     published_at = time.time()
     wait_for(lambda: kiosk.item(picture) == wanted, "the new item is found", LOOK_S)
     found_at, after, last_byte_at = time.time(), wire.snapshot(), wire.last_byte_at

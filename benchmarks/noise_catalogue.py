@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+
+from gallery_sync.command_line import utc_now
 
 ITEMS, DIM = 20_000, 256
 SIDE, CATEGORY, SPACE = 16, "shelf", "b" * 64
@@ -19,7 +20,7 @@ def make_repository(repo: Path) -> Any:
     from gallery_sync.repository.metadata import SignedMetadata
 
     keys = KeyRing.development(keys_beside(repo))
-    SignedMetadata.create(repo, "bench", "online", keys, now())
+    SignedMetadata.create(repo, "bench", "online", keys, utc_now())
     return keys
 
 
@@ -27,12 +28,7 @@ def publish(repo: Path, keys: Any, **what: Path) -> None:
     """Publish a bundle, a gallery or both."""
     from gallery_sync.repository import publish as room
 
-    room.publish(repo, keys, now(), **what)
-
-
-def now() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(timezone.utc)
+    room.publish(repo, keys, utc_now(), **what)
 
 
 def embed(pictures_rgb: np.ndarray) -> np.ndarray:
@@ -53,9 +49,6 @@ def make_bundle(folder: Path) -> Path:
 
 class Pictures:
     """Pictures of noise, by number. The first ITEMS are in the gallery at first."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
     def rgb(self, number: int) -> np.ndarray:
         """Return a picture, uint8 (SIDE, SIDE, 3)."""

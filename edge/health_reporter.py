@@ -1,4 +1,4 @@
-"""What a running device says of itself: the health report, from the state of each of its parts."""
+"""The health report of a running device, from the state of each of its parts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edge.telemetry.timing import StageTimer
 
 @dataclass(frozen=True, slots=True)
 class HealthReporter:
-    """Makes health reports of the parts of a device; from any thread."""
+    """Builds the health report of a device from its parts; use it from any thread."""
 
     boot_id: str
     started_ns: int  # monotonic

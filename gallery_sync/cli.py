@@ -10,6 +10,7 @@ from edge.errors import FinesightError
 from edge.telemetry.known_secrets import hide, set_up_logging
 from gallery_sync.adapters import verbs as adapter_verbs
 from gallery_sync.agent import verbs as agent_verbs
+from gallery_sync.collector import verbs as collector_verbs
 from gallery_sync.command_line import add_json
 from gallery_sync.device import verbs as device_verbs
 from gallery_sync.enrolment import verbs as enrolment_verbs
@@ -31,8 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="log every step")
     verbs = parser.add_subparsers(dest="verb", required=True)
     rooms = (
-        *(ceremony_verbs, repository_verbs, item_verbs, rollout_verbs, fragment_verbs, fleet_verbs),
-        *(command_verbs, enrolment_verbs, device_verbs, agent_verbs, adapter_verbs),
+        *(ceremony_verbs, repository_verbs, item_verbs, rollout_verbs, fragment_verbs, collector_verbs),
+        *(fleet_verbs, command_verbs, enrolment_verbs, device_verbs, agent_verbs, adapter_verbs),
     )
     for room in rooms:
         room.add_verbs(verbs)

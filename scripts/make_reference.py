@@ -361,11 +361,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a page is stale")
     check = parser.parse_args(argv).check
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text]
-    for path in stale:
+    made = pages().items()
+    stale = {path: text for path, text in made if not path.exists() or path.read_text("utf-8") != text}
+    for path, text in stale.items():
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(pages()[path], encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
         print(f"{path.relative_to(ROOT)}: {'stale; run `make reference`' if check else 'written'}")
     return 1 if check and stale else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -12,6 +13,10 @@ from tests.console_samples import TOKEN, Client
 
 PATIENCE_MS = 60_000.0  # of a test that fails; a busy machine takes its time
 expect.set_options(timeout=PATIENCE_MS)
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+    .filter((one) => ["serious", "critical"].includes(one.impact))
+    .map((one) => `${one.id}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`)"""
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -43,3 +48,12 @@ def logged_in(browser: Browser, client: Client, width: int = 1280, height: int =
     yield page
     context.close()
     assert problems == []
+
+
+def serious_findings(page: Page) -> list[str]:
+    """Return the serious and critical faults of accessibility that axe-core finds on a page."""
+    page.wait_for_load_state("load")  # with its style
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate(AXE)
+    found: list[str] = page.evaluate(SERIOUS)
+    return found

@@ -4,7 +4,7 @@ Rules this module keeps:
 1. The names of pictures are those of the set: paths below its folder, which an import finds again.
 2. What no person confirmed is marked: by `state` in COCO and CVAT, `source` in CVAT, predictions in Label Studio, and a
    table of states in the archives of VOC and YOLO.
-3. Each picture says the hash of its file, so that an import knows it whatever its name is there.
+3. Each picture comes with the hash of its file, so that an import finds it under any name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which picture of a set a record of a file means.
 
 Rules this module keeps:
-1. A record that says the hash of its picture means that content, and nothing else, whatever its name is.
+1. A record with the hash of its picture means that content, and nothing else, whatever its name is.
 2. An upload gives the second of two files of one name the hash of its content as a part of the name. Which of them
    keeps the plain name depends on their order, so the plain name alone means neither of them.
 """
@@ -9,16 +9,14 @@ Rules this module keeps:
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from console.sets.file_names import split_hash
 from dataset_formats.exported_names import ExportedNames
 from dataset_formats.picture_names import Matches, match_names, name_key
-
-_WITH_HASH = re.compile(r"(?P<stem>.+)~(?P<hash>[0-9a-f]{8}|[0-9a-f]{32})(?P<suffix>\.[^./~]+)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class SetNames:
     """The pictures of a set, to be found by what a file says of them."""
 
     def __init__(self, known: Sequence[Known], contents: Mapping[str, str] = {}) -> None:
-        """Take the pictures of the set, and the hashes that the file says, by the names of its records."""
+        """Take the pictures of the set, and the hashes in the file, by the names of its records."""
         self._contents = contents
         self._sha256 = {one.name: one.sha256 for one in known}
         self._names = ExportedNames(self._sha256)
@@ -71,17 +69,14 @@ class SetNames:
 
     def plain(self, name: str) -> str:
         """Return the name of a picture without the hash that an upload put into it."""
-        parts = _WITH_HASH.fullmatch(name)
-        made = parts and self._sha256[name].startswith(parts["hash"])
-        return f"{parts['stem']}{parts['suffix'] or ''}" if parts and made else name
+        plain, digits = split_hash(name)
+        return plain if self._sha256[name].startswith(digits) else name
 
     def _with_hash_of(self, name: str) -> list[str]:
         """Return the pictures of the content whose hash is a part of a name."""
-        parts = _WITH_HASH.fullmatch(name)
-        if not parts:
-            return []
-        alike = self._alike.get(name_key(f"{parts['stem']}{parts['suffix'] or ''}"), [])
-        return [one for one in alike if self._sha256[one].startswith(parts["hash"])]
+        plain, digits = split_hash(name)
+        alike = self._alike.get(name_key(plain), []) if digits else []
+        return [one for one in alike if self._sha256[one].startswith(digits)]
 
 
 def known_pictures(rows: sqlite3.Connection, set_id: int) -> list[Known]:
@@ -96,7 +91,7 @@ def find_pictures(names: Iterable[str], known: Sequence[Known], contents: Mappin
     Args:
         names: of the records.
         known: the pictures.
-        contents: hashes that the file says, by name of the record.
+        contents: hashes in the file, by name of the record.
     """
     index = SetNames(known, contents)
     matches = match_names(names, index)

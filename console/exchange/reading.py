@@ -90,19 +90,15 @@ def _read(source: Path, size_of: SizeOf) -> Read:
     tree_file = _json_of(source)
     if tree_file is not None:
         _add_json(read, tree_file, size_of)
-    elif source.is_file() and root_tag(source) == "annotations":
-        _add_states_of_cvat(read, source)
-    elif source.is_file():
-        _add_scored(read)
+        return read
+    states = _states_of_table(source)
+    read.proposed |= {name for name, state in states.items() if state == "proposed"}
+    read.empty_is_answer |= {name for name, state in states.items() if state == "confirmed"}
+    cvat = _cvat_of(source)
+    if cvat is not None:
+        _add_states_of_cvat(read, cvat)
     else:
-        states = _states_of_table(source)
-        read.proposed |= {name for name, state in states.items() if state == "proposed"}
-        read.empty_is_answer |= {name for name, state in states.items() if state == "confirmed"}
-        xml = [*source.glob("*.xml"), *source.glob("annotations/*.xml")]
-        if len(xml) == 1 and root_tag(xml[0]) == "annotations":
-            _add_states_of_cvat(read, xml[0])
-        else:
-            _add_scored(read)
+        _add_scored(read)
     return read
 
 
@@ -116,6 +112,11 @@ def _json_of(source: Path) -> Path | None:
         files = [*source.glob("*.json"), *source.glob("annotations/*.json")]
         return files[0] if len(files) == 1 and not list(source.glob("*.xml")) else None
     return source if source.read_bytes()[:1] != b"<" and not root_tag(source) else None
+
+
+def _cvat_of(source: Path) -> Path | None:
+    files = [*source.glob("*.xml"), *source.glob("annotations/*.xml")] if source.is_dir() else [source]
+    return files[0] if len(files) == 1 and root_tag(files[0]) == "annotations" else None
 
 
 def _add_json(read: Read, file: Path, size_of: SizeOf) -> None:
@@ -185,9 +186,9 @@ def _add_states_of_cvat(read: Read, file: Path) -> None:
             read.empty_is_answer.add(name)
 
 
-def _states_of_table(folder: Path) -> dict[str, str]:
-    """Return the states of pictures by name, as the table of our own archives tells them."""
-    file = folder / STATES_FILE
+def _states_of_table(source: Path) -> dict[str, str]:
+    """Return the states of pictures by name, from the table of our own archives; nothing from other files."""
+    file = source / STATES_FILE
     if not file.is_file():
         return {}
     rows = csv.reader(read_text(file).splitlines())

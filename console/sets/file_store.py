@@ -12,15 +12,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import secrets
 import shutil
 import sqlite3
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from console.sets.file_names import names_with_hash, safe_name
 from console.sets.images import keep_thumbnail
 from console.sets.pictures import Known, insert_picture
 from console.sets.reading import Looked, suffix_of
@@ -29,18 +28,9 @@ from console.settings import Settings
 from console.storage.database import Database
 from edge.durable import fsync_folder, make_folder
 from edge.errors import ConsoleError
-from edge.file_names import hashed_file_name
 from edge.types import Image
 
 INCOMING, _DELETED = ".incoming", ".deleted-"
-_DEEPEST = 4  # folders of an uploaded name that are kept
-_LONGEST = 80  # characters of one part of a file name
-_FORBIDDEN = re.compile(r'[<>:"|?*\\/]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_SUFFIXES = {
-    ".jpg": (".jpg", ".jpeg"), ".png": (".png",), ".webp": (".webp",), ".gif": (".gif",), ".bmp": (".bmp",),
-    ".tif": (".tif", ".tiff"), ".ppm": (".ppm",), ".heic": (".heic", ".heif", ".hif"), ".avif": (".avif",),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +153,7 @@ class FileStore:
     def _free_names(self, set_id: int, name: str, data: bytes, sha256: str) -> Iterator[str]:
         """Yield names to try, distinct from those of the set even where upper and lower case are one."""
         wanted = safe_name(name, suffix_of(data))
-        stem, dot, suffix = wanted.rpartition(".")
-        for one in (wanted, f"{stem}~{sha256[:8]}{dot}{suffix}", f"{stem}~{sha256[:32]}{dot}{suffix}"):
+        for one in (wanted, *names_with_hash(wanted, sha256)):
             with self._database.read() as rows:
                 query = "SELECT 1 FROM pictures WHERE set_id = ? AND name = ? COLLATE NOCASE"
                 if rows.execute(query, (set_id, one)).fetchone() is None:
@@ -200,39 +189,11 @@ class FileStore:
                     return
 
 
-def safe_name(name: str, suffix: str) -> str:
-    """Return a file name that every system takes, with at most four folders, for a name from outside.
-
-    >>> safe_name("../../shoes/CON.jpg", ".jpg")
-    'shoes/_CON.jpg'
-
-    Args:
-        name: anything.
-        suffix: of the content; the name keeps its own if that is of the same format.
-    """
-    parts = [part for part in re.split(r"[/\\]", name[-4000:]) if part.strip(" .")]
-    *folders, last = [_safe_part(part) for part in parts[-1 - _DEEPEST :]] or ["picture"]
-    if not last.lower().endswith(_SUFFIXES.get(suffix, (suffix,))):
-        last += suffix
-    return "/".join([*folders, last])
-
-
 def storage_error(error: OSError) -> ConsoleError:
     """Return the error of a disk that takes no more."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ConsoleError("storage", "the disk of the console is full; free some space, and upload the rest again")
     return ConsoleError("storage", f"the console's disk cannot be written: {error.strerror}; see its owner and space")
-
-
-def _safe_part(part: str) -> str:
-    text = unicodedata.normalize("NFC", "".join(one if one.isprintable() else "_" for one in part))
-    text = _FORBIDDEN.sub("_", text).strip(" .") or "_"
-    if _RESERVED.fullmatch(text):
-        text = f"_{text}"
-    if len(text) > _LONGEST or len(text.encode()) > 2 * _LONGEST:
-        stem, dot, suffix = text.rpartition(".")
-        text = f"{hashed_file_name(stem or suffix)}{dot}{suffix}" if len(suffix) <= 5 else hashed_file_name(text)
-    return text
 
 
 def _link(part: Path, folder: Path, names: Iterator[str]) -> str:

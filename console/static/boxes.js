@@ -23,7 +23,7 @@ let lastMove = { key: null, at: 0 };
 let opening = 0;
 let keys = 0;
 const ahead = new Map();
-const coming = new Pending(); // pictures that are saved or read. Nothing changes the one that goes.
+const coming = new Pending(); // pictures that are saved or read; until then nothing edits the one on screen
 
 // The state of the picture ------------------------------------------------------------------------------------------
 
@@ -449,7 +449,7 @@ const ofArrow = (event) => {
   return dx < 0 ? previous : next;
 };
 
-/** Return what a key does, now; or null. */
+/** Return what a key does now, or null. */
 const actOf = (event) => {
   if (ARROWS[event.key]) return ofArrow(event);
   const key = event.key.toLowerCase();

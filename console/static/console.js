@@ -54,7 +54,7 @@ export const send = async (method, path, body) => {
   return answer;
 };
 
-/** Work that keys and clicks wait for: they act on what it brings, never on what goes. */
+/** Work that keys and clicks wait for, so that they act on its result. */
 export class Pending {
   #work = null;
 
@@ -100,9 +100,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?" && !inField(event.target)) document.getElementById("keys").showModal();
 });
 
-// What changes something is sent once, however often Enter is pressed until the answer or the next page is there.
+// A change is sent once, however often Enter is pressed before the answer or the next page arrives.
 let sending = new WeakSet();
-window.addEventListener("pageshow", () => { sending = new WeakSet(); }); // also of a page that comes back as it was
+window.addEventListener("pageshow", () => { sending = new WeakSet(); }); // also for a page that the browser restores
 document.body.addEventListener("htmx:confirm", (event) => {
   if (event.detail.verb !== "get" && sending.has(event.detail.elt)) event.preventDefault();
 });
@@ -121,7 +121,7 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
   if (xhr.status >= 400) show(refusal(xhr.status, answer), "bad");
   else {
     elt.closest?.("dialog")?.close();
-    if (answer.go && !answer.go.startsWith("/api/")) sending.add(elt); // the page goes
+    if (answer.go && !answer.go.startsWith("/api/")) sending.add(elt); // another page follows
     follow(answer);
   }
 });
@@ -139,7 +139,7 @@ document.addEventListener("click", (event) => {
   if (closer) closer.closest("dialog").close();
 });
 
-// Enter that is held opens a dialog and does not answer it, too. One that destroys something begins at the other button.
+// Holding Enter opens a dialog, but does not answer it. A dialog that destroys something focuses its other button.
 document.addEventListener("keydown", (event) => {
   if (event.repeat && event.key === "Enter" && event.target.closest?.("dialog") && !event.target.matches("textarea")) event.preventDefault();
 }, true);

@@ -11,7 +11,7 @@ const setId = document.getElementById("set").dataset.set;
 const part = (id) => document.getElementById(id);
 const state = { waiting: [], busy: new Set(), failed: [], bytes: 0, sent: 0, added: 0, known: 0, refused: 0, hidden: 0, total: 0, stopped: false, running: false };
 
-const PICTURE = /(^|\/)\.(?!_)[^/]*\.(jpe?g|png|webp|gif|bmp|tiff?|ppm|hei[cf]|avif)$/i; // hidden, and no shadow file of a Mac
+const HIDDEN_PICTURE = /(^|\/)\.(?!_)[^/]*\.(jpe?g|png|webp|gif|bmp|tiff?|ppm|hei[cf]|avif)$/i; // `._a.jpg` is a Mac's shadow file
 const isZip = (file) => /\.zip$/i.test(file.name);
 const nameOf = (file) => file.path || file.webkitRelativePath || file.name;
 
@@ -19,7 +19,7 @@ const add = (files) => {
   const wanted = files.filter((file) => !/(^|\/)(\.|Thumbs\.db$|desktop\.ini$)/.test(nameOf(file)));
   if (!files.length) return;
   if (!state.running) Object.assign(state, { bytes: 0, sent: 0, added: 0, known: 0, refused: 0, hidden: 0, total: 0, failed: [], stopped: false });
-  state.hidden += files.filter((file) => !wanted.includes(file) && PICTURE.test(nameOf(file))).length;
+  state.hidden += files.filter((file) => HIDDEN_PICTURE.test(nameOf(file))).length;
   state.total += wanted.length;
   for (const file of wanted) state.bytes += file.size;
   state.waiting.push(...wanted);

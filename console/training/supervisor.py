@@ -175,7 +175,7 @@ class Supervisor:
         if process is None:
             if self._clock() - (row["started_at"] or 0.0) < _START_S:
                 return False
-            self._start_again(row)
+            self._start_again(job_id)
             return True
         self._processes[job_id] = process
         if is_alive(process):
@@ -194,13 +194,13 @@ class Supervisor:
             self._end(job_id, "failed", code, ended_at, says)
         return True
 
-    def _start_again(self, row: sqlite3.Row) -> None:
+    def _start_again(self, job_id: int) -> None:
         """Queue a job whose process an earlier console never started, or end it if somebody stopped it."""
-        if row["stop_at"] is not None:
-            self._end(row["id"], "stopped", None, None, "stopped before it began")
-            return
         with self._database.write() as connection:
-            update_row(connection, row["id"], state="queued", started_at=None)
+            if row_of(connection, job_id)["stop_at"] is None:
+                update_row(connection, job_id, state="queued", started_at=None)
+                return
+        self._end(job_id, "stopped", None, None, "stopped before it began")
 
     def _escalate(self, process: Process, job_id: int, since_s: float) -> None:
         """Send a job that was stopped its next signal, if it is time."""

@@ -73,16 +73,19 @@ def read_query(query: QueryFile) -> tuple[Image, Mask]:
     Raises:
         CaptureError: a file cannot be read, the mask has another size, or the object is not in the picture.
     """
-    picture = image.read_image(query.picture)
-    beside = query.picture.with_name(query.picture.stem + MASK_SUFFIX)
+    data, where = image.read_encoded(query.picture), str(query.picture)
+    picture = image.decode_image(data, where)
     if query.mask is not None:
         return picture, _read_mask(query.mask, picture)
-    if query.box_px is None and beside.is_file():
+    if query.box_px is not None:
+        return picture, object_mask(picture, query.box_px)
+    beside = query.picture.with_name(query.picture.stem + MASK_SUFFIX)
+    if beside.is_file():
         return picture, _read_mask(beside, picture)
-    opaque = None if query.box_px is not None else image.decode_opaque(query.picture.read_bytes(), str(query.picture))
+    opaque = image.decode_opaque(data, where)
     if opaque is not None and opaque.shape == picture.shape[:2] and opaque.any():
         return picture, opaque
-    return picture, object_mask(picture, query.box_px)
+    return picture, object_mask(picture)
 
 
 def _read_mask(path: Path, picture: Image) -> Mask:

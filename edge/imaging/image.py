@@ -47,11 +47,19 @@ def read_reduced(path: Path, reduction: Reduction = FULL_SIZE) -> DecodedPicture
     Raises:
         CaptureError: as read_image.
     """
+    return decode_reduced(read_encoded(path), str(path), reduction)
+
+
+def read_encoded(path: Path) -> bytes:
+    """Return a picture as it is encoded.
+
+    Raises:
+        CaptureError: it cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise CaptureError(f"{path}: cannot read: {error.strerror}") from error
-    return decode_reduced(data, str(path), reduction)
 
 
 def decode_image(data: bytes, where: str) -> Image:

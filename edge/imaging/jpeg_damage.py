@@ -21,16 +21,19 @@ _MARKER_IN_SCAN = re.compile(rb"\xff([^\0\xff\xd0-\xd7])", re.DOTALL)
 SOF_HUFFMAN = (0xC0, 0xC1, 0xC2)
 _SOF_ARITHMETIC = range(0xC9, 0xD0)
 _PROGRESSIVE = 0xC2
-_DHT, _EOI, _SOS, _EXIF, _ADOBE, _COMMENT = 0xC4, 0xD9, 0xDA, 0xE1, 0xEE, 0xFE
+_DHT, _EOI, _SOS, _EXIF, _COMMENT = 0xC4, 0xD9, 0xDA, 0xE1, 0xFE
 _EXIF_MARK = b"Exif\0\0"
 _APPLICATION = range(0xE0, 0xF0)
+_END = bytes([0xFF, _EOI])
 _LONE = {0x01, *range(0xD0, 0xD9)}
 _HOLE = bytes(16)  # by chance once in 2**128 bits of coded picture
 _PADDING_BYTES = 8  # that some encoders leave before the end marker
 _MAX_SCANS = 100  # encoders write about ten; each costs a pass over the picture
 _SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0x(\w\w)")
-_IN_HEADER = re.compile(r"JFIF revision|extraneous bytes before marker 0x(?!d[0-79])|SOS parameters")
-_NO_DAMAGE = re.compile(r"Adobe color transform|color conversion|subsampling")
+_HARMLESS = re.compile(
+    r"JFIF revision|Adobe color transform|extraneous bytes before marker 0x(?!d[0-7])|SOS parameters"
+)
+_NO_DAMAGE = re.compile(r"color conversion|subsampling")
 
 
 @dataclass(slots=True)
@@ -56,7 +59,7 @@ class JpegParts:
     components: list[int] = field(default_factory=list)
     scans: list[_Scan] = field(default_factory=list)
     zero_symbols: dict[int, int] = field(default_factory=dict)  # symbol of the code of zero bits, by AC table
-    segments: list[bytes] = field(default_factory=list)  # that decoding needs, with coded pictures
+    segments: list[bytes] = field(default_factory=list)  # in which damage shows, with coded pictures
     exif: list[bytes] = field(default_factory=list)  # contents of such segments before the first scan
     end: int = -1  # of the coded picture: offset of the end marker
     excess: str = ""  # the limit that it exceeds; empty: none
@@ -92,23 +95,19 @@ def find_jpeg_damage(data: bytes) -> tuple[str, str] | None:
 
 
 def _damage_in_scans(data: bytes, jpeg: JpegParts) -> tuple[str, str] | None:
-    warning = _first_warning(data)
-    if warning and _IN_HEADER.search(warning):  # outside the coded picture: look again without it
-        warning = _first_warning(_plain(jpeg))
+    """Look for damage in the coded picture. A harmless warning may hide another one: look again without its cause."""
+    warning, plain = _first_warning(data), b""
+    if warning and _HARMLESS.search(warning):
+        plain = b"".join([b"\xff\xd8", *jpeg.segments])
+        warning = _first_warning(plain + _END)
     surplus = 0
     if warning and (found := _SURPLUS.search(warning)) and found[2] == "d9":
         surplus = int(found[1])
-        if surplus <= _PADDING_BYTES or not data[jpeg.end - surplus : jpeg.end].strip(b"\0"):
-            warning = _first_warning(_plain(jpeg, surplus))  # it may hide that restart intervals are missing
+        if surplus <= _PADDING_BYTES or not plain[-surplus:].strip(b"\0"):
+            warning = _first_warning(plain[:-surplus] + _END)
     if warning and not _NO_DAMAGE.search(warning):
         return "truncated" if "remature end" in warning else "broken", f"is damaged ({warning})"
     return ("broken", "has a zeroed part") if has_hole(data, jpeg, surplus) else None
-
-
-def _plain(jpeg: JpegParts, surplus: int = 0) -> bytes:
-    """Return a JPEG of the parts that decoding needs, without some bytes at the end of the coded picture."""
-    coded = b"".join([b"\xff\xd8", *jpeg.segments])
-    return coded[: len(coded) - surplus] + b"\xff\xd9"
 
 
 def parse_jpeg(data: bytes) -> JpegParts:
@@ -153,7 +152,7 @@ def _add_segment(jpeg: JpegParts, marker: int, segment: bytes) -> None:
         jpeg.zero_symbols |= _zero_symbols(body)
     elif marker == _EXIF and body.startswith(_EXIF_MARK) and not jpeg.scans:  # decoders ignore a later one
         jpeg.exif.append(body[len(_EXIF_MARK) :])
-    if marker == _ADOBE or marker not in (_COMMENT, *_APPLICATION):
+    if marker not in (_COMMENT, *_APPLICATION):
         jpeg.segments.append(bytes([0xFF, marker]) + segment)
 
 

@@ -189,7 +189,7 @@ class TaughtStore:
         """
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
-            file.writestr(zipfile.ZipInfo(_ITEM), item.model_dump_json(by_alias=True))  # without the time of now
+            file.writestr(zipfile.ZipInfo(_ITEM), item.model_dump_json(by_alias=True))  # without a time stamp
             for number in range(item.looks):
                 file.writestr(zipfile.ZipInfo(f"look-{number}.jpg"), self.picture(item, number))
         return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The models of a bundle that are no embedder: detector, classifier, localiser and finder."""
+"""The models of a bundle other than its embedders: detector, classifier, localiser and finder."""
 
 # no `from __future__ import annotations`: pydantic would compile and evaluate each field's type again at every start
 

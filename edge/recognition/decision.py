@@ -142,15 +142,22 @@ def _judge(category: Category, hits: list[Hit], open_set: OpenSet, threshold: fl
     return Decision(category, Match(best.item_id, best.label, best.score, margin, probability), None, top)
 
 
+def counts_category(open_set: OpenSet) -> bool:
+    """Return whether a calibrated match also needs a likely category.
+
+    A bundle whose own threshold accepts answers that are likelier wrong than right decides alone.
+    """
+    return probability_of(open_set.threshold, open_set) >= 0.5
+
+
 def _is_likely(category: Category, best: Hit, open_set: OpenSet, threshold: float) -> bool:
     """Return whether the nearest item of a category may be named, by the probability of the category.
 
-    A near item makes up for an unlikely category only where a calibrated curve says how often that is right. A bundle
-    whose own threshold accepts answers that are likelier wrong than right decides alone.
+    A near item makes up for an unlikely category only where a calibrated curve says how often that is right.
     """
     if not open_set.calibrated:
         return category.score >= (threshold * UNFAMILIAR if best.taught else threshold)
-    if probability_of(open_set.threshold, open_set) < 0.5:
+    if not counts_category(open_set):
         return True
     least = MIN_TAUGHT_PROBABILITY if best.taught else MIN_PROBABILITY
     return category.score * probability_of(best.score, open_set) >= least

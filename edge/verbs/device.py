@@ -43,6 +43,6 @@ def device_of(arguments: argparse.Namespace) -> DeviceConfig:
     """
     from edge.config.schema import DeviceConfig
 
-    state_dir = state_dir_of(arguments)
-    config = DeviceConfig() if arguments.config is None else config_of(arguments)
-    return config.model_copy(update={"state_dir": state_dir})
+    if arguments.config is not None:
+        return config_of(arguments)
+    return DeviceConfig().model_copy(update={"state_dir": state_dir_of(arguments)})

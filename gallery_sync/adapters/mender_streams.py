@@ -93,11 +93,6 @@ def _unpack_whole(stream: IO[bytes], folder: Path) -> None:
     """Unpack an archive; what is left of one that fails is removed, so that it does not keep the disk full."""
     try:
         _unpack(stream, folder)
-    except OSError as error:
-        remove(folder)
-        raise SyncError(
-            f"{folder}: cannot unpack {ARCHIVE_NAME}: {error.strerror or error}; free some space"
-        ) from error
     except SyncError:
         remove(folder)
         raise
@@ -122,3 +117,7 @@ def _unpack(stream: IO[bytes], folder: Path) -> None:
                     shutil.copyfileobj(content, file, _PIECE_BYTES)  # type: ignore[arg-type]  # a regular file has one
     except (tarfile.TarError, EOFError, FileExistsError) as error:
         raise SyncError(f"{ARCHIVE_NAME}: is no archive of a repository: {one_line(str(error))}") from error
+    except OSError as error:
+        raise SyncError(
+            f"{folder}: cannot unpack {ARCHIVE_NAME}: {error.strerror or error}; free some space"
+        ) from error

@@ -33,13 +33,13 @@ from gallery_sync.collector.messages import is_device_id
 from gallery_sync.collector.queries import contact_of
 from gallery_sync.collector.writer import Writer
 from gallery_sync.formats.fields import Document, canonical_json
-from gallery_sync.formats.reports import LARGEST_REQUEST_BYTES, PREFIX, Request, device_topic
+from gallery_sync.formats.reports import LARGEST_REQUEST_BYTES, LONGEST_KEEP_S, PREFIX, Request, device_topic
 from gallery_sync.formats.rollouts import Person
 
 log = logging.getLogger(__name__)
 
 RESTART_CAMERA = "restart_camera"  # `edge run` takes it itself
-KEEP_S, LONGEST_KEEP_S = 86_400.0, 30 * 86_400.0
+KEEP_S = 86_400.0
 _EXPIRE_S, _AGAIN_S, _STEP_S = 10.0, 600.0, 1.0
 _LEVEL = re.compile(r"[^/+#\x00-\x1f\x7f]{1,120}")  # of a topic
 
@@ -93,7 +93,7 @@ class Commands:
     counters: Counts = field(default_factory=Counters)
     _online: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)  # devices that connected
     _waited_for: set[str] = field(default_factory=set)  # devices for which commands are or were kept
-    _failed: set[str] = field(default_factory=set)  # devices that the database kept from being sent something
+    _failed: set[str] = field(default_factory=set)  # devices to try again: the database failed meanwhile
     _stopped: threading.Event = field(default_factory=threading.Event)
 
     def send(self, device: str, order: Order) -> Ordered:
@@ -166,15 +166,16 @@ class Commands:
 
     def run(self) -> None:
         """Send what is kept to devices that connect or do not answer, and let it expire, until `stop`."""
-        expire_at, again_at = 0.0, self.now() + _AGAIN_S
+        expire_at, again_at = 0.0, time.monotonic() + _AGAIN_S
         while not self._stopped.is_set():
             self.step(_STEP_S)
-            if self.now() >= expire_at:
-                expire_at = self.now() + _EXPIRE_S
+            now = time.monotonic()
+            if now >= expire_at:
+                expire_at = now + _EXPIRE_S
                 self.expire()
                 self.try_again()
-            if self.now() >= again_at:
-                again_at = self.now() + _AGAIN_S
+            if now >= again_at:
+                again_at = now + _AGAIN_S
                 self.send_again()
 
     def stop(self) -> None:

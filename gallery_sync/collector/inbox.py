@@ -13,7 +13,6 @@ Rules this module keeps:
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 import shutil
@@ -113,7 +112,7 @@ def _free_place(path: Path, data: bytes) -> Path | None:
             return place
         if place.is_file() and place.stat().st_size == len(data) and place.read_bytes() == data:
             return None
-    raise OSError(errno.EEXIST, "other files have its name")
+    raise SyncError("the inbox cannot store it: other files have its name; take them out")
 
 
 def _size(folder: Path) -> int:

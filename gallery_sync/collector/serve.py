@@ -9,7 +9,6 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +18,11 @@ from edge.errors import SyncError
 from edge.messaging.settings import MqttSettings, ReceivedMessage
 from edge.supervised_thread import SupervisedThread
 from edge.telemetry.counters import Counters
-from edge.telemetry.known_secrets import remember
 from edge.telemetry.systemd import notify_systemd
 from gallery_sync.collector import messages
 from gallery_sync.collector.broker_link import BrokerLink
 from gallery_sync.collector.commands import Commands
+from gallery_sync.collector.credentials import read_token
 from gallery_sync.collector.database import Database
 from gallery_sync.collector.inbox import Inbox
 from gallery_sync.collector.inflow import Inflow
@@ -32,12 +31,10 @@ from gallery_sync.collector.wakeups import WakeUps
 from gallery_sync.collector.writer import Writer
 from gallery_sync.command_line import parse_broker
 from gallery_sync.formats.reports import PREFIX
-from gallery_sync.fresh_files import one_at_a_time, read_regular
+from gallery_sync.fresh_files import one_at_a_time
 
 log = logging.getLogger(__name__)
 
-USER, PASSWORD = "FINESIGHT_MQTT_USERNAME", "FINESIGHT_MQTT_PASSWORD"
-_LARGEST_BYTES = 16_384
 _LARGEST_INCOMING_BYTES = 256 << 10  # with MQTT 5, the broker keeps back what is longer; without, it ends connections
 _KEEPALIVE_S = 30
 _DAY_S = 86_400.0
@@ -113,44 +110,6 @@ def serve(options: Options) -> None:
         while not stopped.wait(_SIGNAL_S):
             pass
         notify_systemd("STOPPING=1")
-
-
-def read_token(path: Path | None) -> str | None:
-    """Read a token from the first line of a file; None without one.
-
-    Raises:
-        SyncError: it cannot be read, or is too short to be a secret.
-    """
-    if path is None:
-        return None
-    token = (_text(path).splitlines() or [""])[0].strip()
-    if len(token) < 16 or not (token.isascii() and token.isprintable()) or " " in token:
-        raise SyncError(f"{path}: expected a token of 16 or more letters and digits; openssl rand -hex 16 makes one")
-    remember([token])
-    return token
-
-
-def read_account(path: Path | None, environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return user name and password at the broker, from a file as `broker.env` or from the environment.
-
-    Args:
-        path: the file; None: the environment.
-        environment: of the process.
-
-    Raises:
-        SyncError: the file cannot be read, or one of the two is missing.
-    """
-    values = dict(environment)
-    if path is not None:
-        pairs = (line.strip().removeprefix("export ").partition("=") for line in _text(path).splitlines())
-        values = {name.strip(): value.strip().strip("'\"") for name, _, value in pairs}
-    user, password = values.get(USER), values.get(PASSWORD)
-    if path is None and user is None:
-        return None
-    if not user or not password:
-        raise SyncError(f"{path or 'the environment'}: expected both {USER} and {PASSWORD}")
-    remember([password])
-    return user, password
 
 
 def broker_settings(options: Options) -> MqttSettings:
@@ -261,12 +220,3 @@ def _check_access(host: str, token: str | None, inbox_token: str | None, *, has_
         raise SyncError("--listen: any address but loopback needs --token-file, or everybody could send commands")
     if has_inbox and inbox_token is None:
         raise SyncError("--inbox: any address but loopback needs --inbox-token-file, the token of the devices")
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_regular(path, _LARGEST_BYTES).decode()
-    except OSError as error:
-        raise SyncError(f"{path}: cannot read: {error.strerror or error}") from error
-    except UnicodeError as error:
-        raise SyncError(f"{path}: is not text") from error

@@ -69,14 +69,14 @@ class Writer:
         """
         self._database, self._inflow, self._counters = database, inflow, counters
         self.on_reset = on_reset
-        self.on_online: Callable[[str], None] = lambda _: None  # a device connected, or is new
+        self.on_online: Callable[[str], None] = lambda _: None  # called with a device that connected, or is new
         self._keep_s, self._now, self._sleep = keep_s, now, sleep
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._stored: dict[str, int] = {}  # hash of the last message of a device that was stored
         self._early: dict[str, bool] = {}
         self._logged: dict[str, float] = {}
-        self._failing_s: float | None = None  # when it was logged that the disk fails; None: it does not
+        self._failure_logged_at: float | None = None  # None: the disk works
         self._tidy_at = 0.0
         self.devices = self._count()  # that are known
 
@@ -148,8 +148,8 @@ class Writer:
         except sqlite3.Error as error:
             self._failed(error, [message for message, _ in tasks])
             return
-        if tasks and self._failing_s is not None:
-            self._failing_s = None
+        if tasks and self._failure_logged_at is not None:
+            self._failure_logged_at = None
             log.warning("%s: can be written again", self._database.path)
         for (message, _), (name, labels) in zip(tasks, outcomes, strict=True):
             self._counters.add(name, **labels)
@@ -213,9 +213,9 @@ class Writer:
             self.devices = 0
             self.on_reset()
             return
-        now = self._now()
-        if self._failing_s is None or abs(now - self._failing_s) >= _LOG_INTERVAL_S:  # the log may be on the same disk
-            self._failing_s = now
+        now, logged_at = self._now(), self._failure_logged_at
+        if logged_at is None or abs(now - logged_at) >= _LOG_INTERVAL_S:  # the log may be on the same disk
+            self._failure_logged_at = now
             log.error("%s: cannot write: %s; trying again each second", self._database.path, error)
         self._sleep(_RETRY_S)
 

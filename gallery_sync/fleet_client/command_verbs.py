@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 20
 _POLL_S = 0.3
-LONGEST_KEEP_S = 30 * 86_400.0  # of the server
 
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,6 +48,8 @@ def _add_commands(commands: argparse.ArgumentParser) -> None:
 
 def _keep_s(text: str | None) -> float | None:
     """Return how long the server keeps a command, in seconds; None: as long as it does by itself."""
+    from gallery_sync.formats.reports import LONGEST_KEEP_S
+
     keep_s = None if text is None else seconds(text)
     if keep_s is not None and keep_s > LONGEST_KEEP_S:
         raise SyncError(f"--keep: found {text}, expected at most {LONGEST_KEEP_S / 86_400:g}d")

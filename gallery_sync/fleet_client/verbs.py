@@ -1,12 +1,10 @@
-"""The verbs of `edge-sync` for a fleet: its server, and for operators who ask it."""
+"""The verbs of `edge-sync` that show what the fleet server knows of devices."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -25,8 +23,6 @@ _POLL_S = 0.5
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verbs to a parser."""
-    fleet = verbs.add_parser("fleet", help="run the server of a fleet, which collects what devices report")
-    _add_serve(fleet.add_subparsers(dest="action", required=True).add_parser("serve", help="run the fleet's server"))
     _add_devices(verbs.add_parser("devices", help="list the devices of a fleet, and what each of them runs"))
     _add_device(verbs.add_parser("device", help="show all that the fleet's server knows of a device"))
 
@@ -44,48 +40,12 @@ def fleet_address(arguments: argparse.Namespace) -> tuple[str, str | None]:
     Raises:
         SyncError: there is no address, or the token cannot be read.
     """
-    from gallery_sync.collector.serve import read_token
+    from gallery_sync.collector.credentials import read_token
 
     url: str | None = arguments.fleet or os.environ.get(FLEET)
     if not url:
         raise SyncError(f"name the fleet's server: --fleet http://HOST:8090, or ${FLEET}")
     return url, read_token(arguments.token_file) or os.environ.get(FLEET_TOKEN) or None
-
-
-def _add_serve(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument("--database", type=Path, required=True, help="SQLite file of what devices report")
-    serve.add_argument("--broker", required=True, metavar="URL", help="MQTT broker: mqtt://HOST or mqtts://HOST[:PORT]")
-    serve.add_argument(
-        "--account-file",
-        type=Path,
-        help="file like broker.env with the account at the broker (default: $FINESIGHT_MQTT_USERNAME and _PASSWORD)",
-    )
-    add_ca_file(serve)
-    serve.add_argument("--cert", type=Path, help="PEM certificate of this server, for a broker that asks for one")
-    serve.add_argument("--key", type=Path, help="PEM key of --cert (default: it is in the same file)")
-    serve.add_argument(
-        "--repository",
-        action="append",
-        default=[],
-        metavar="PLACE",
-        help="folder or URL: wake its devices when it changes, and give turns (may be repeated)",
-    )
-    serve.add_argument("--listen", default="127.0.0.1:8090", help="address of the API (default: 127.0.0.1:8090)")
-    serve.add_argument("--host-name", action="append", default=[], help="name that clients use (may be repeated)")
-    serve.add_argument("--token-file", type=Path, help="file with the token of the API; any but loopback needs it")
-    serve.add_argument("--https-cert", type=Path, help="PEM certificate: serve the API by https")
-    serve.add_argument("--https-key", type=Path, help="PEM key of --https-cert (default: it is in the same file)")
-    serve.add_argument("--inbox", type=Path, metavar="FOLDER", help="take uploads of devices into this folder")
-    serve.add_argument("--inbox-token-file", type=Path, help="file with the token for uploads")
-    serve.add_argument(
-        "--keep-days", type=float, default=180.0, help="forget devices that are silent for so long (default: 180)"
-    )
-    serve.add_argument("--prefix", default="fleet/v1", help="of the fleet's topics (default: fleet/v1)")
-    serve.add_argument("--topic-root", default="finesight", help="first level of other topics (default: finesight)")
-    serve.add_argument(
-        "--mqtt-version", choices=("3.1.1", "5"), default="5", help="of the protocol of the broker (default: 5)"
-    )
-    serve.set_defaults(act=_serve)
 
 
 def _add_devices(devices: argparse.ArgumentParser) -> None:
@@ -105,43 +65,6 @@ def _add_device(device: argparse.ArgumentParser) -> None:
     device.add_argument("device", help="id of the device")
     add_fleet(device)
     device.set_defaults(act=_device)
-
-
-def _serve(arguments: argparse.Namespace) -> int:
-    from gallery_sync.collector.serve import Options, read_account, serve
-
-    if missing := [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]:
-        from edge.extras import install_command
-
-        raise SyncError(f"the fleet's server needs {missing[0]}; run: {install_command('fleet')}")
-    if not 1 <= arguments.keep_days <= 36_500:
-        raise SyncError(f"--keep-days: found {arguments.keep_days:g}, expected 1 to 36500")
-    for name in ("prefix", "topic_root"):
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*", getattr(arguments, name)):
-            raise SyncError(f"--{name.replace('_', '-')}: expected levels of letters and digits, such as fleet/v1")
-    serve(
-        Options(
-            database=arguments.database,
-            broker=arguments.broker,
-            account=read_account(arguments.account_file, os.environ),
-            ca_file=arguments.ca_file,
-            certificate=arguments.cert,
-            key=arguments.key,
-            repositories=tuple(arguments.repository),
-            listen=arguments.listen,
-            host_names=tuple(arguments.host_name),
-            token_file=arguments.token_file,
-            https_certificate=arguments.https_cert,
-            https_key=arguments.https_key,
-            inbox=arguments.inbox,
-            inbox_token_file=arguments.inbox_token_file,
-            keep_days=arguments.keep_days,
-            prefix=arguments.prefix,
-            topic_root=arguments.topic_root,
-            mqtt_version=arguments.mqtt_version,
-        )
-    )
-    return 0
 
 
 def _devices(arguments: argparse.Namespace) -> int:

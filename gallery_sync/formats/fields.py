@@ -59,8 +59,7 @@ def parse(kind: type[_Parsed], data: bytes, where: str) -> _Parsed:
     try:
         return kind.model_validate(parse_json(data, LARGEST_DOCUMENT_BYTES))
     except ValidationError as error:
-        told = one_line(first_validation_error(error))
-        raise SyncError(f"{where}: not a valid {kind.kind}: {told}") from error
+        raise SyncError(f"{where}: not a valid {kind.kind}: {first_validation_error(error)}") from error
     except ValueError as error:
         raise SyncError(f"{where}: not JSON: {one_line(str(error))}") from error
 

@@ -24,6 +24,7 @@ LARGEST_REPORT_BYTES = 32 << 10
 LARGEST_REQUEST_BYTES = 16 << 10
 MOST_TRIES, MOST_CAMERAS, MOST_HELD, MOST_COUNTERS = 10, 64, 20, 64
 MOST_KNOWN_TRIES = 50  # that the fleet's server keeps of a device
+LONGEST_KEEP_S = 30 * 86_400.0  # that the fleet's server keeps a command for a device that is off
 
 Text = Annotated[str, Field(max_length=400)]
 ShortText = Annotated[str, Field(max_length=120)]

@@ -75,7 +75,7 @@ def wanted_of(request: Request) -> Wanted:
     try:
         return Wanted.model_validate(request.arguments)
     except ValidationError as error:
-        told = one_line(first_validation_error(error))
+        told = first_validation_error(error)
         raise RefusedFragmentError(f'{told}; expected arguments such as {{"name": "night-mode"}}') from None
 
 

@@ -30,13 +30,8 @@ from gallery_sync.repository.files import read_file, write_file
 from gallery_sync.repository.private_keys import HeldKey, make_key, open_signer
 from gallery_sync.repository.public_keys import PublicKey, public_dict, to_key
 
-KEYS_NAME, ROOT_NAME, ROOTS_NAME, DRAFTS_NAME, PUBLISHED_NAME = (
-    "keys.json",
-    "root.json",
-    "roots",
-    "drafts",
-    "published.json",
-)
+KEYS_NAME, ROOT_NAME, PUBLISHED_NAME = "keys.json", "root.json", "published.json"
+ROOTS_NAME, DRAFTS_NAME = "roots", "drafts"  # folders
 ROLES = ("root", "targets", "snapshot", "timestamp", "models", "gallery", "rollout")
 _LARGEST_KEYS_BYTES = 1 << 20
 

@@ -144,7 +144,7 @@ def _fragment(
     try:
         return ConfigFragment.model_validate({**fields, "by": desk.by, "at": write_time(desk.now)})
     except ValidationError as error:
-        raise SyncError(f"fragment {one_line(name)!r}: {one_line(first_validation_error(error))}") from None
+        raise SyncError(f"fragment {one_line(name)!r}: {first_validation_error(error)}") from None
 
 
 def _key_paths(values: Mapping[str, Any], above: str = "") -> list[str]:

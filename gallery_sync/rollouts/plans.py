@@ -183,7 +183,7 @@ def make_draft(
             planned_at=write_time(now),
         )
     except ValidationError as error:
-        raise SyncError(f"the rollout cannot be planned: {one_line(first_validation_error(error))}") from error
+        raise SyncError(f"the rollout cannot be planned: {first_validation_error(error)}") from error
     return Drafted(draft, known, tuple(_notes(wish, limits, buckets)))
 
 

@@ -23,6 +23,7 @@ from quantize.pictures import Sample
 
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 13))  # candidates
 OFF = SilhouetteRule()
+IOU_ONLY = SilhouetteRule(mode="iou_only", weight=1.0)  # as published
 Mode = Literal["absolute", "aligned", "iou_only"]
 
 
@@ -112,11 +113,10 @@ def fit_rule(similar: Similarities, forced: Mode | None = None) -> SilhouetteFit
     """
     before = similar.is_correct(OFF)
     modes: Sequence[Mode] = ("absolute", "aligned") if forced is None else (forced,)
-    weights = (1.0,) if forced == "iou_only" else WEIGHTS
-    tried = [SilhouetteRule(mode=mode, weight=weight) for weight in weights for mode in modes]
+    every = [SilhouetteRule(mode=mode, weight=weight) for weight in WEIGHTS for mode in modes]
+    tried = [IOU_ONLY] if forced == "iou_only" else every
     if not len(before):
-        rule = tried[0] if forced == "iou_only" else OFF
-        return SilhouetteFit(rule, 0, 0.0, rule, 0.0, 0.0, rule is not OFF)
+        return SilhouetteFit(OFF, 0, 0.0, OFF, 0.0, 0.0)
     best = max(tried, key=lambda rule: float(similar.is_correct(rule).mean()))
     change = similar.is_correct(best).astype(np.float64) - before
     gain, error = float(change.mean()), float(change.std() / np.sqrt(len(change)))
@@ -182,7 +182,7 @@ def fit_categories(
     gathering: float,
     forced: Mode | None = None,
 ) -> dict[str, SilhouetteFit]:
-    """Fit the rule of each category that has held-out crops and gallery pictures, or a mode without a weight to fit.
+    """Fit the rule of each category that has held-out crops and gallery pictures; `iou_only` needs none to fit.
 
     Args:
         categories: of one embedder.
@@ -194,10 +194,7 @@ def fit_categories(
     fits = {}
     for category in categories:
         queries, known = held_out.of(category), gallery.of(category)
-        if forced == "iou_only" and not (queries.samples and known.samples):
-            nothing = np.zeros((0, 1), np.float32)
-            fits[category] = fit_rule(Similarities(nothing, nothing, nothing, np.zeros(0, np.int64)), forced)
-        elif queries.samples and known.samples:
+        if queries.samples and known.samples:
             items = [sample.item for sample in known.samples]
             similar = similarities(
                 queries.vectors,
@@ -208,4 +205,6 @@ def fit_categories(
                 items,
             )
             fits[category] = fit_rule(similar, forced)
+        elif forced == "iou_only":
+            fits[category] = SilhouetteFit(IOU_ONLY, 0, 0.0, IOU_ONLY, 0.0, 0.0, forced=True)
     return fits

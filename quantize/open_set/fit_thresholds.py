@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from edge.errors import QuantizeError
 from edge.manifest.embedder import OpenSet
-from edge.recognition.decision import MIN_PROBABILITY, probability_of
+from edge.recognition.decision import MIN_PROBABILITY, counts_category, probability_of
 from quantize.open_set.leave_items_out import Predictions
 from quantize.open_set.risk import CONFIDENCE, RISKS, RiskSearch
 
@@ -168,7 +168,7 @@ def _risk_search(predictions: Predictions, logits: NDArray[np.float64]) -> RiskS
     """Order the answers that a device names at some threshold, see `edge.recognition.decision`.
 
     Answers that are likelier wrong than right are left out: at a threshold among them, a device names whatever is near
-    enough, however unlikely its category is.
+    enough, however unlikely its category is (`counts_category`).
     """
     likely = predictions.probability / (1 + np.exp(-np.clip(logits, -50, 50))) >= MIN_PROBABILITY
     return RiskSearch(np.where(likely & (logits >= 0), logits, -np.inf), ~predictions.correct, predictions.weight)
@@ -221,7 +221,7 @@ def _cosine(logit: float, slope: float, midpoint: float) -> float:
 def is_accepted(open_set: OpenSet, own: Predictions) -> NDArray[np.bool_]:
     """Return whether a device names the answers in a category, as `edge.recognition.decision` decides it."""
     accepted = own.score >= open_set.threshold
-    if open_set.calibrated and probability_of(open_set.threshold, open_set) >= 0.5:
+    if open_set.calibrated and counts_category(open_set):
         likely = [probability_of(score, open_set) for score in own.score.tolist()]
         accepted &= own.probability * np.array(likely) >= MIN_PROBABILITY
     return accepted

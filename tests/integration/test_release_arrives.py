@@ -131,7 +131,7 @@ class Fleet:
                     return at
             return None
 
-        return until(found, f"the birth message names release {release}; {self.status()}", LONG_DEADLINE_S)
+        return until(found, lambda: f"the birth message names release {release}; {self.status()}", LONG_DEADLINE_S)
 
     def agent(self) -> dict[str, Any]:
         path = self.state / "agent.json"
@@ -144,7 +144,7 @@ class Fleet:
             last = self.agent().get("last")
             return last if last and last["sequence"] == release else None
 
-        return until(found, f"release {release} is through; {self.status()}", LONG_DEADLINE_S)
+        return until(found, lambda: f"release {release} is through; {self.status()}", LONG_DEADLINE_S)
 
     def served(self) -> int | None:
         """Return the release that the device says it serves."""
@@ -229,7 +229,7 @@ def test_published_gallery_and_bundle_arrive_by_themselves(fleet):
 def test_release_arrives_while_the_broker_is_away(fleet):
     fleet.broker.stop()
     release = run("gallery", "rename", fleet.repo, "can", "can-00", "Another name")["release"]
-    until(lambda: fleet.served() == release, f"it serves without a broker; {fleet.status()}", LONG_DEADLINE_S)
+    until(lambda: fleet.served() == release, lambda: f"it serves without a broker; {fleet.status()}", LONG_DEADLINE_S)
     assert all((birth["release"] or {}).get("sequence") != release for _, birth in fleet.births)
     fleet.broker.start()
     fleet.named(release)
@@ -261,7 +261,7 @@ def test_release_that_recognises_nothing_is_undone(fleet):
     assert before is not None
     until(
         lambda: fleet.served() == before.release.sequence,
-        f"it serves the one before; {fleet.status()}",
+        lambda: f"it serves the one before; {fleet.status()}",
         LONG_DEADLINE_S,
     )
 
@@ -287,7 +287,7 @@ def test_urgent_deletion_reaches_both_generations(fleet):
     category, item = OUT
     release = run("gallery", "delete", fleet.repo, category, item, "--urgent")["release"]
     started = time.monotonic()
-    until(lambda: fleet.agent().get("receipts"), f"a receipt; {fleet.status()}", LONG_DEADLINE_S)
+    until(lambda: fleet.agent().get("receipts"), lambda: f"a receipt; {fleet.status()}", LONG_DEADLINE_S)
     print(f"urgent deletion: a receipt after {time.monotonic() - started:.1f} s")
     (receipt,) = fleet.agent()["receipts"]
     assert (receipt["category"], receipt["items"]) == (category, 1)
@@ -298,7 +298,7 @@ def test_urgent_deletion_reaches_both_generations(fleet):
     assert {active.gallery, active.previous.gallery} <= set(generations)
     for generation in generations:
         assert item not in items_of(gallery_folder(fleet.state, generation), category)
-    until(lambda: fleet.served() == release, f"it serves without the item; {fleet.status()}", LONG_DEADLINE_S)
+    until(lambda: fleet.served() == release, lambda: f"it serves without the item; {fleet.status()}", LONG_DEADLINE_S)
 
 
 def items_of(folder: Path, category: str) -> set[str]:

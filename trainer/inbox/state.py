@@ -59,8 +59,8 @@ class Taken(_Document):
     bits: Hex  # of the perceptual hash of the first picture
     thumb: Hex  # of the same
 
-    def shows_what(self, other: Taken) -> bool:
-        """Return whether a reviewer sees the same of another upload of the item."""
+    def shows_the_same(self, other: Taken) -> bool:
+        """Return whether a reviewer sees the same as of another upload of the item."""
         return all(
             getattr(self, name) == getattr(other, name) for name in ("label", "category", "negative", "pictures")
         )
@@ -102,7 +102,10 @@ class ReviewFolder:
         self.taken: list[Taken] = _read_lines(folder / TAKEN_FILE, Taken)
         self.shown = {one.group: one for one in _read_lines(folder / SHOWN_FILE, Shown)}
         self.decisions = {one.group: one for one in _read_lines(folder / DECISIONS_FILE, Decision)}
-        self._known = {one.sha256 for one in self.taken}
+        self._known: set[str] = set()  # hashes of what was taken
+        self._newest: dict[str, Taken] = {}  # the upload of each taught item that counts
+        for one in self.taken:
+            self._note(one)
 
     def has(self, sha256: str) -> bool:
         """Return whether an upload was taken."""
@@ -114,29 +117,25 @@ class ReviewFolder:
 
     def add(self, one: Taken) -> bool:
         """Take an upload; call `save` when all are taken. Return whether it changes an item that was taken before."""
-        before = self._newest(one.id) if one.kind == "taught" else None
+        before = self._newest.get(one.id) if one.kind == "taught" else None
         self.taken.append(one)
-        self._known.add(one.sha256)
-        if before is None or one.revision < before.revision or one.shows_what(before):
+        self._note(one)
+        if before is None or one.revision < before.revision or one.shows_the_same(before):
             return False
         self.shown.pop(one.group, None)
         self.decisions.pop(one.group, None)
         return True
 
-    def _newest(self, item_id: str) -> Taken | None:
-        """Return the upload of a taught item that counts; None: there is none."""
-        found = [one for one in self.taken if one.kind == "taught" and one.id == item_id]
-        return max(reversed(found), key=lambda one: one.revision, default=None)
+    def _note(self, one: Taken) -> None:
+        self._known.add(one.sha256)
+        if one.kind == "taught" and (one.id not in self._newest or one.revision >= self._newest[one.id].revision):
+            self._newest[one.id] = one
 
     def groups(self) -> dict[str, list[Taken]]:
         """Return what counts, by group, in the order in which it was taken."""
-        newest: dict[str, Taken] = {}
-        for one in self.taken:
-            if one.kind == "taught" and (one.id not in newest or one.revision >= newest[one.id].revision):
-                newest[one.id] = one
         found: dict[str, list[Taken]] = {}
         for one in self.taken:
-            if one.kind == "unknown" or newest[one.id] is one:
+            if one.kind == "unknown" or self._newest[one.id] is one:
                 found.setdefault(one.group, []).append(one)
         return found
 

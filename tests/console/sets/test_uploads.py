@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from console.sets import uploads
-from console.sets.file_store import safe_name
 from console.sets.sets import find_set
 from dataset_formats.zip_files import BAD_ZIP
 from tests.console.sets.sets_samples import HTML, PNG_OF_900_MEGAPIXELS, SVG, encoded, pixels, zipped
@@ -165,34 +164,6 @@ def test_damaged_zip_files_are_refused_or_read(cut, flip):
                     uploads._bounded(entry)
     except (*BAD_ZIP, uploads.PictureError):
         pass
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.text(max_size=300))
-def test_any_name_becomes_a_plain_one(name):
-    safe = safe_name(name, ".jpg")
-    parts = safe.split("/")
-    assert len(parts) <= 5
-    assert all(part.strip(" .") and len(part.encode()) < 250 and part not in (".", "..") for part in parts)
-    assert safe.isprintable()
-    assert safe.lower().endswith((".jpg", ".jpeg"))
-
-
-@pytest.mark.parametrize(
-    ("name", "safe"),
-    [
-        ("../../etc/passwd", "etc/passwd.jpg"),
-        ("C:\\photos\\a.jpg", "C_/photos/a.jpg"),
-        ("CON.jpg", "_CON.jpg"),
-        ("a\0b.jpg", "a_b.jpg"),
-        (".hidden.jpg", "hidden.jpg"),
-        ("", "picture.jpg"),
-        ("photo.JPEG", "photo.JPEG"),
-        ("photo.png", "photo.png.jpg"),
-    ],
-)
-def test_names_from_outside(name, safe):
-    assert safe_name(name, ".jpg") == safe
 
 
 def test_stored_bytes_are_the_sent_ones(room):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from edge.config.config_file import LAST_GOOD_FILE, ConfigFile
+from edge.config.overlay import Overlay, overlay_bytes, overlay_path
 from edge.config.running_config import RunningConfig
 from edge.config.schema import DeviceConfig
 from edge.errors import CommandError, ConfigError
@@ -28,6 +29,11 @@ class Bench:
 
     def write(self, text):
         self.path.write_text(text.format(state=self.state))
+
+    def set_overlay(self, data):
+        path = overlay_path(self.state)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
 
 
 @pytest.fixture
@@ -58,6 +64,20 @@ def test_copy_that_cannot_be_kept_is_counted(bench):
     shutil.rmtree(bench.state)
     bench.running.keep()
     assert bench.counters.total("configurations_not_kept") == 1
+
+
+def test_overlay_is_counted_when_it_is_used_and_when_it_is_refused(bench):
+    bench.set_overlay(overlay_bytes(Overlay("night-mode", 3, {"recognition": {"min_looks": 5}})))
+    assert bench.running.overlay_changed()
+    bench.running.use(bench.running.plan_reload())
+    bench.running.keep()
+    assert (bench.running.overlay, bench.counters.total("config_overlays", result="used")) == ("night-mode 3", 1)
+    bench.set_overlay(b"no overlay")
+    bench.running.use(bench.running.plan_reload())
+    bench.running.keep()
+    assert bench.running.overlay is None
+    assert bench.running.overlay_problem is not None
+    assert bench.counters.total("config_overlays", result="refused") == 1
 
 
 def test_device_without_a_file_has_nothing_to_reload():

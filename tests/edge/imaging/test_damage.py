@@ -93,6 +93,8 @@ def in_header(extra: bytes) -> bytes:
     return BASELINE[:at] + extra + BASELINE[at:]
 
 
+ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\3"  # libjpeg warns of the last byte
+SEGMENT = b"\xff\xe5\0\x06abcd"
 WHOLE = {
     **JPEGS,
     "grey": jpeg(scene()[..., 0]),
@@ -111,6 +113,9 @@ WHOLE = {
     "bytes between segments": in_header(bytes(7)),
     "fill bytes between segments": in_header(b"\xff" * 9),
     "a thumbnail in a segment": in_header(b"\xff\xe1" + struct.pack(">H", len(BASELINE) + 2) + BASELINE),
+    "an unknown colour transform": in_header(ADOBE),
+    "padding after a last segment": PROGRESSIVE[:-2] + SEGMENT + bytes(3) + END,
+    "padding before a last segment": PROGRESSIVE[:-2] + bytes(3) + SEGMENT + END,
     "a newer JFIF": BASELINE.replace(b"JFIF\0\1", b"JFIF\0\3", 1),
     "odd scan parameters": BASELINE.replace(b"\0\x3f\0", b"\1\x3e\0", 1),
     "png": PNG,
@@ -124,8 +129,9 @@ def test_whole_picture_is_not_refused(kind):
     assert decode_image(WHOLE[kind], "a.bin").ndim == 3
 
 
-def test_damage_behind_a_harmless_oddity_is_found():
-    data = WHOLE["bytes between segments"]
+@pytest.mark.parametrize("oddity", ["bytes between segments", "a newer JFIF", "an unknown colour transform"])
+def test_damage_behind_a_harmless_oddity_is_found(oddity):
+    data = WHOLE[oddity]
     assert refusal(data[: len(data) * 2 // 3] + END).reason == "truncated"
 
 

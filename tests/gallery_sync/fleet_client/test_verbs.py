@@ -9,11 +9,8 @@ import pytest
 
 from edge.errors import SyncError
 from gallery_sync.cli import main
-from gallery_sync.collector import commands
 from gallery_sync.collector.messages import Arrived
 from gallery_sync.collector.records import forget_old
-from gallery_sync.collector.serve import Options, broker_settings, read_account, read_token
-from gallery_sync.fleet_client import command_verbs
 from gallery_sync.fleet_client.client import FleetClient
 from gallery_sync.fleet_client.command_verbs import wait_for_answers
 from gallery_sync.fleet_client.show import WIDTH, age
@@ -154,7 +151,6 @@ def test_send_by_nobody_is_refused(answering, capsys):
 def test_command_that_nobody_keeps_for_so_long_is_refused(answering, capsys):
     assert main(["send", "sync", "cam-3", "--keep", "40d", "--by", "Ida"]) == 1
     assert "--keep: found 40d, expected at most 30d" in capsys.readouterr().err
-    assert command_verbs.LONGEST_KEEP_S == commands.LONGEST_KEEP_S
 
 
 def test_command_to_a_device_that_is_off_is_listed_and_withdrawn(answering, capsys):
@@ -259,49 +255,3 @@ def test_times_are_read(text, expected):
 
 def test_ages_are_short():
     assert [age(one) for one in (-5, 59, 61, 3601, 90_000, 200_000)] == ["0 s", "59 s", "1 min", "1 h", "25 h", "2 d"]
-
-
-def test_account_comes_from_file_or_environment(tmp_path):
-    file = tmp_path / "broker.env"
-    file.write_text("# fleet\nFINESIGHT_MQTT_USERNAME='fleet'\nFINESIGHT_MQTT_PASSWORD='s=cret'\n")
-    assert read_account(file, {}) == ("fleet", "s=cret")
-    assert read_account(None, {"FINESIGHT_MQTT_USERNAME": "a", "FINESIGHT_MQTT_PASSWORD": "b"}) == ("a", "b")
-    assert read_account(None, {}) is None
-    file.write_text("FINESIGHT_MQTT_USERNAME=fleet\n")
-    with pytest.raises(SyncError, match="expected both"):
-        read_account(file, {})
-
-
-def test_broker_address_is_read(tmp_path):
-    settings = broker_settings(Options(tmp_path, "mqtts://broker.example.com", ca_file=tmp_path / "ca.pem"))
-    assert (settings.host, settings.port, settings.tls, settings.tls_ca) == (
-        *("broker.example.com", 8883, True, tmp_path / "ca.pem"),
-    )
-    for wrong in ("broker", "mqtt://u:p@host", "http://host", "mqtt://host:x", "mqtt://[", "mqtt://host/path"):
-        with pytest.raises(SyncError, match="--broker"):
-            broker_settings(Options(tmp_path, wrong))
-    with pytest.raises(SyncError, match="are for mqtts"):
-        broker_settings(Options(tmp_path, "mqtt://host", ca_file=tmp_path))
-
-
-@pytest.mark.parametrize("text", ["", "short", "with spaces in the token", "ümlaut-of-a-token"])
-def test_token_that_is_none_is_refused(tmp_path, text):
-    (tmp_path / "token").write_text(text)
-    with pytest.raises(SyncError, match="openssl rand"):
-        read_token(tmp_path / "token")
-
-
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        (["--listen", "0.0.0.0:0"], "needs --token-file"),
-        (["--listen", "8090"], "expected HOST:PORT"),
-        (["--keep-days", "0"], "expected 1 to 36500"),
-        (["--prefix", "fleet/#"], "--prefix: expected levels"),
-        (["--account-file", "/nowhere"], "cannot read"),
-    ],
-)
-def test_wrong_options_of_the_server_are_one_error(tmp_path, capsys, options, problem):
-    command = ["fleet", "serve", "--database", f"{tmp_path}/fleet.sqlite", "--broker", "mqtt://127.0.0.1:1"]
-    assert main([*command, *options]) == 1
-    assert problem in capsys.readouterr().err

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import pytest
 from playwright.sync_api import expect
 
 from tests.console.access.access_samples import PASSWORD
 from tests.console.web.web_samples import add, console
-from tests.console_browser import PATIENCE_MS
-
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
-    .filter((one) => ["serious", "critical"].includes(one.impact)).map((one) => one.id)"""
+from tests.console_browser import PATIENCE_MS, serious_findings
 
 
 @pytest.fixture
@@ -39,22 +33,15 @@ def log_in(page, name, password=PASSWORD):
     page.keyboard.press("Enter")
 
 
-def faults(page):
-    """Return what axe finds to be serious."""
-    page.wait_for_load_state("load")  # with its style
-    page.evaluate(AXE)
-    return page.evaluate(SERIOUS)
-
-
 def test_log_in_goes_on_to_the_page_that_was_wanted(page, client):
     page.goto(f"{client.url}/account/audit?action=login")
-    assert faults(page) == []
+    assert serious_findings(page) == []
     log_in(page, "ann", "wrong")
     page.get_by_text("the name or the password is wrong").wait_for()
     log_in(page, "ann")
     page.get_by_role("heading", name="Audit log").wait_for()
     assert page.url.endswith("/account/audit?action=login")
-    assert faults(page) == []
+    assert serious_findings(page) == []
 
 
 def test_token_is_shown_once(page, client):
@@ -68,7 +55,7 @@ def test_token_is_shown_once(page, client):
     page.get_by_role("button", name="Done").click()
     page.get_by_role("button", name="Remove the token ci").wait_for()
     assert token not in page.content()
-    assert faults(page) == []
+    assert serious_findings(page) == []
 
 
 def test_user_is_removed_after_the_page_said_what_that_does(page, client):
@@ -77,7 +64,7 @@ def test_user_is_removed_after_the_page_said_what_that_does(page, client):
     page.get_by_role("button", name="Remove bob").click()
     dialog = page.get_by_role("dialog", name="Remove bob?")
     expect(dialog).to_contain_text("ends 0 sessions and 0 tokens of bob at once")
-    assert faults(page) == []
+    assert serious_findings(page) == []
     dialog.get_by_role("button", name="Remove bob").click()
     page.get_by_text("bob is removed").wait_for()
     expect(page.get_by_role("button", name="Remove bob")).to_have_count(0)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from urllib.parse import urljoin
 
 import pytest
 
 from console.demo.build import build_demo
 from console.web.routes import ROUTES
-from tests.console_browser import logged_in
+from tests.console_browser import logged_in, serious_findings
 from tests.console_galleries import read_gallery
 from tests.console_samples import running_console
 
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 FILLED = {"set_id": "1", "id": "1", "category": "bottle", "picture_id": "1", "job_id": "1"}
 QUERIES = {
     "/gallery/-/split": "?category=bottle&item=bottle-00",
@@ -28,9 +26,6 @@ PATHS = sorted(
     if route.method == "GET" and not route.is_api and "/parts/" not in route.path
 )
 SCREENS = {"desk": (1280, 800), "phone": (390, 844)}
-SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
-    .filter((one) => ["serious", "critical"].includes(one.impact))
-    .map((one) => `${one.id}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`)"""
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +51,7 @@ def test_page_is_accessible_and_fits_the_screen(path, pages):
     for screen, page in pages.items():
         answer = page.goto(urljoin(page.url, path))
         assert answer.status in (200, 404, 422), path  # of what the demo lacks
-        page.wait_for_load_state("load")
-        page.evaluate(AXE)
-        assert page.evaluate(SERIOUS) == [], screen
+        assert serious_findings(page) == [], screen
         wide, seen = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
         assert wide <= seen, f"{screen}: the page is {wide} px wide on a screen of {seen} px"
         assert page.evaluate("document.querySelectorAll('h1').length") == 1

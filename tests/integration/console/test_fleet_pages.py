@@ -6,7 +6,6 @@ import os
 import time
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,11 @@ from console.access.sessions import begin_session
 from console.access.users import add_user
 from gallery_sync.repository.publish import publish
 from tests.console.fleet.fleet_samples import TOKEN, small_fleet, took
-from tests.console_browser import PATIENCE_MS
+from tests.console_browser import PATIENCE_MS, serious_findings
 from tests.console_samples import running_console
 from tests.store_samples import make_bundle, make_gallery
 from tests.sync_samples import keys_of, publish_release, published
 
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
-    .filter((one) => ["serious", "critical"].includes(one.impact))
-    .map((one) => `${one.id}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`)"""
 DEVICES = [f"cam-{number}" for number in range(5)]
 
 
@@ -60,8 +55,7 @@ def opened(browser, client, name: str, role: str, path: str):
 def screenshot(page, name: str) -> None:
     """See that everybody can read the page; save a screenshot if FINESIGHT_SHOTS names a folder."""
     page.wait_for_load_state("load")  # with its style
-    page.evaluate(AXE)
-    assert page.evaluate(SERIOUS) == []
+    assert serious_findings(page) == []
     if folder := os.environ.get("FINESIGHT_SHOTS"):
         page.screenshot(path=Path(folder) / f"fleet-{name}.png", full_page=True)
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 
 from playwright.sync_api import expect
 
-from tests.console_browser import logged_in
+from tests.console_browser import logged_in, serious_findings
 from tests.console_galleries import add_pictures, curating, devices_see, draft
 from tests.fleet_bundles import CATEGORY
 
 SCREENS = ((1280, 800), (390, 844))
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
-    .filter((one) => ["serious", "critical"].includes(one.impact)).map((one) => `${one.id}: ${one.nodes[0].html}`)"""
 
 
 def item_url(client, item):
@@ -82,6 +78,5 @@ def test_pages_with_changes_have_no_serious_axe_finding(browser, tmp_path):
             page.goto(client.url + path, wait_until="networkidle")
             for width, height in SCREENS:
                 page.set_viewport_size({"width": width, "height": height})
-                page.evaluate(AXE)
-                assert page.evaluate(SERIOUS) == [], (path, width)
+                assert serious_findings(page) == [], (path, width)
                 assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.console_browser import logged_in
+from tests.console_browser import logged_in, serious_findings
 from tests.console_samples import running_console
 from tests.console_training import fake_trainer, fruit_set
 from tests.waiting import DEADLINE_S
-
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-SERIOUS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
-    .filter((one) => ["serious", "critical"].includes(one.impact)).map((one) => one.id)"""
 
 
 @pytest.fixture
@@ -25,13 +20,6 @@ def client(tmp_path, monkeypatch):
     with running_console(tmp_path / "data", device=tmp_path / "device") as client:
         fruit_set(client.services, tmp_path / "fruit", 5)
         yield client
-
-
-def faults(page):
-    """Return what axe finds to be serious."""
-    page.wait_for_load_state("load")  # with its style
-    page.evaluate(AXE)
-    return page.evaluate(SERIOUS)
 
 
 def reads(page, state):
@@ -46,7 +34,7 @@ def start(page, client):
     page.get_by_role("link", name="Train from a set").click()
     page.get_by_role("checkbox", name=re.compile("10 named crops")).check()
     page.get_by_role("button", name="Count what they hold").click()
-    assert faults(page) == []
+    assert serious_findings(page) == []
     page.get_by_label("Name Of the recogniser").fill("Fruit")
     page.get_by_role("button", name="Learn").click()
     page.wait_for_url("**/training/jobs/1")
@@ -60,7 +48,7 @@ def test_training_is_watched_to_its_wrong_answers(browser, client):
         page.locator("#curves .uplot").first.wait_for()
         page.get_by_text("Numbers of trained").click()
         expect(page.get_by_role("rowheader", name="1", exact=True)).to_have_count(1)
-        assert faults(page) == []
+        assert serious_findings(page) == []
         (job.folder / "go").touch()
         reads(page, "done")
         page.get_by_text("Numbers of trained").click()
@@ -68,7 +56,7 @@ def test_training_is_watched_to_its_wrong_answers(browser, client):
         page.wait_for_load_state("load")  # with its scripts
         page.keyboard.press("r")
         page.get_by_role("heading", name="How good is Fruit?").wait_for()
-        assert faults(page) == []
+        assert serious_findings(page) == []
         page.get_by_role("link", name="Review the crop of Apple").click()
         page.wait_for_url(re.compile(r"/review/1\?crop=\d+"))
 
@@ -79,7 +67,7 @@ def test_stop_is_asked_in_a_dialog_and_resumed(browser, client):
         reads(page, "running")
         page.get_by_role("button", name="Stop…").press("Enter")
         expect(page.locator("dialog#stop").get_by_text("Resume")).to_have_count(1)
-        assert faults(page) == []
+        assert serious_findings(page) == []
         page.get_by_role("button", name="Stop it").press("Enter")
         reads(page, "stopped")
         page.get_by_role("button", name="Resume").press("Enter")
@@ -107,8 +95,8 @@ def test_two_runs_are_compared(browser, client):
         expect(page.get_by_role("button", name="Compare")).to_be_disabled()
         for name in ("Run 2", "Run 3"):
             page.get_by_role("checkbox", name=f"Compare {name}").check()
-        assert faults(page) == []
+        assert serious_findings(page) == []
         page.get_by_role("button", name="Compare").click()
         page.locator("#curves .uplot").first.wait_for()
         expect(page.get_by_role("row", name="optimiser.epochs 3 2")).to_have_count(1)
-        assert faults(page) == []
+        assert serious_findings(page) == []

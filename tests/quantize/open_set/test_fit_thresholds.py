@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from edge.manifest.embedder import OpenSet
-from edge.types import Category
-from quantize.open_set.fit_thresholds import fit_thresholds, is_enough
-from quantize.open_set.leave_items_out import ScoredCrop, leave_items_out
+from edge.recognition.decision import decide
+from edge.types import Category, Hit
+from quantize.open_set.fit_thresholds import fit_thresholds, is_accepted, is_enough
+from quantize.open_set.leave_items_out import Predictions, ScoredCrop, leave_items_out
 
 ITEMS = {"box": [f"box-{n}" for n in range(10)], "can": [f"can-{n}" for n in range(10)]}
 
@@ -25,6 +26,20 @@ def crops(rng, apart=0.3, each=12):
 
 def sigmoid(rule: OpenSet, score):
     return 1 / (1 + np.exp(-rule.slope * (score - rule.midpoint)))
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+@pytest.mark.parametrize("midpoint", [0.4, 0.7])  # at the second one, the threshold accepts what is likelier wrong
+def test_the_rule_accepts_what_a_device_names(midpoint, calibrated):
+    rule = OpenSet(threshold=0.6, slope=20.0, midpoint=midpoint, calibrated=calibrated)
+    answers = [(sure, score) for sure in (0.02, 0.24, 0.26, 1.0) for score in (0.5, 0.6, 0.65, 0.9)]
+    sure, score = np.array(answers).T
+    names, some = np.full(len(answers), "box"), np.ones(len(answers), np.bool_)
+    accepted = is_accepted(rule, Predictions(np.arange(len(answers)), names, names, names, sure, score, some, some))
+    hits = [{"box": [Hit("box-1", "", at)]} for at in score.tolist()]
+    named = [decide([Category("box", p)], hit, {"box": rule}) for p, hit in zip(sure.tolist(), hits, strict=True)]
+    assert accepted.tolist() == [one.match is not None for one in named]
+    assert 0 < accepted.sum() < len(answers)
 
 
 def test_item_missing_from_the_gallery_is_unknown_in_every_round():
