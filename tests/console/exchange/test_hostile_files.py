@@ -30,10 +30,12 @@ def picture(client, tmp_path_factory):
 
 
 def zipped(*entries, method=zipfile.ZIP_DEFLATED):
+    """Return an archive, always of the same date: the names of the tests hold its bytes."""
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", method) as archive:
-        for name, text in entries:
-            archive.writestr(name, text)
+    with zipfile.ZipFile(data, "w") as archive:
+        for entry, text in entries:
+            one = entry if isinstance(entry, zipfile.ZipInfo) else zipfile.ZipInfo(entry)
+            archive.writestr(one, text, method)
     return data.getvalue()
 
 
